@@ -2,6 +2,7 @@ package konstruct
 
 import (
 	"context"
+	"fmt"
 	"iter"
 
 	"github.com/google/uuid"
@@ -94,6 +95,24 @@ func (g Documents) Versions(ctx context.Context, document uuid.UUID) ([]kb.Versi
 // Passage returns a passage with up to around bytes of its document before and after it, or kb.ErrNotFound.
 func (g Documents) Passage(ctx context.Context, chunk uuid.UUID, around int) (kb.PassageContext, error) {
 	return kb.GetPassage(ctx, g.t.k.door, g.t.id, chunk, around)
+}
+
+// Text returns the part of a document's text that begins at offset and has at most limit bytes: see kb.GetText.
+func (g Documents) Text(ctx context.Context, document uuid.UUID, offset, limit int) (kb.TextPage, error) {
+	return kb.GetText(ctx, g.t.k.door, g.t.id, document, offset, limit)
+}
+
+// Stored returns a passage as it is stored now, also one that another client wrote, or kb.ErrNotFound.
+func (g Documents) Stored(ctx context.Context, chunk uuid.UUID) (kb.StoredPassage, error) {
+	found, err := kb.PassagesByID(ctx, g.t.k.door, g.t.id, []uuid.UUID{chunk})
+	if err != nil {
+		return kb.StoredPassage{}, err
+	}
+	p, there := found[chunk]
+	if !there {
+		return p, fmt.Errorf("passage %s: %w", chunk, kb.ErrNotFound)
+	}
+	return p, nil
 }
 
 // Language returns the language that the tenant's texts are read in where they give no evidence of another, as english:

@@ -89,6 +89,9 @@ func TestImportRules(t *testing.T) {
 	for _, what := range []string{"access", "server", "kb", "search", "notary", "evidence"} {
 		forbid(own, "gateway", module+"/"+what)
 	}
+	// The MCP server knows principals and the library, and neither credentials nor how anything is stored.
+	forbid(own, "mcpserver", "github.com/jackc/pgx/v5", "database/sql", module+"/server", module+"/gateway",
+		module+"/artifact", module+"/notary")
 	// The queue does not know its jobs' work.
 	for _, what := range []string{"kb", "audit", "extract", "parse", "tenantdb", "webhook"} {
 		forbid(own, "fairqueue", module+"/"+what)

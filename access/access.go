@@ -90,6 +90,11 @@ type Principal struct {
 // Can reports whether who may do an action.
 func (w Principal) Can(a Permission) bool { return slices.Contains(w.may, a) }
 
+// Sees reports whether it may see what an agent did; nil is no agent. Who acts as one agent sees that agent's only.
+func (w Principal) Sees(agent *uuid.UUID) bool {
+	return w.Agent == uuid.Nil || agent != nil && *agent == w.Agent
+}
+
 // Permissions returns what it may do.
 func (w Principal) Permissions() []Permission { return slices.Clone(w.may) }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,9 @@ import (
 type Issuer struct {
 	URL      string // https, and as the tokens have it
 	Audience string // the client's id that tokens must be for
+	// Resource is the address of a part of the service for which the provider issues access tokens to other clients
+	// (RFC 8707), as https://audit.example.com/mcp; empty: access tokens are refused.
+	Resource string
 	// TenantClaim names the claim of a token that says which tenant its holder is in; empty where everybody of this
 	// provider is in Tenant.
 	TenantClaim string
@@ -80,12 +84,30 @@ func (p *Authenticator) discover(ctx context.Context) (*oidc.IDTokenVerifier, er
 		return nil, fmt.Errorf("%w: %w", errUnavailable, err)
 	}
 	// Times are checked here, with a tolerance on both sides.
-	p.verifier = provider.Verifier(&oidc.Config{ClientID: p.issuer.Audience, SkipExpiryCheck: true})
+	// The audience is checked with the claims: a token is for the client, or for the resource.
+	p.verifier = provider.Verifier(&oidc.Config{SkipClientIDCheck: true, SkipExpiryCheck: true})
 	return p.verifier, nil
 }
 
-// Check returns who comes with an ID token, or ErrUnknown.
+// Issuer returns the provider's URL, as its tokens have it.
+func (p *Authenticator) Issuer() string { return p.issuer.URL }
+
+// Resource returns the address that access tokens must be for; empty where they are refused.
+func (p *Authenticator) Resource() string { return p.issuer.Resource }
+
+// Check returns who comes with an ID token, or ErrUnauthenticated.
 func (p *Authenticator) Check(ctx context.Context, raw string) (Principal, error) {
+	return p.check(ctx, raw, (*Issuer).readClaims)
+}
+
+// CheckResource is Check for the Issuer's Resource: it accepts ID tokens, and access tokens that are for the resource
+// (RFC 9068). Where a token's scopes name permissions, it has those of its holder's role that they name.
+func (p *Authenticator) CheckResource(ctx context.Context, raw string) (Principal, error) {
+	return p.check(ctx, raw, (*Issuer).readResourceClaims)
+}
+
+func (p *Authenticator) check(ctx context.Context, raw string,
+	read func(i *Issuer, token string, payload []byte, now time.Time) (claims, error)) (Principal, error) {
 	v, err := p.discover(ctx)
 	if err != nil {
 		return Principal{}, err
@@ -98,7 +120,7 @@ func (p *Authenticator) Check(ctx context.Context, raw string) (Principal, error
 	if err := token.Claims(&payload); err != nil {
 		return Principal{}, fmt.Errorf("%w (%w)", ErrUnauthenticated, err)
 	}
-	said, err := p.issuer.readClaims(raw, payload, time.Now())
+	said, err := read(&p.issuer, raw, payload, time.Now())
 	if err != nil {
 		return Principal{}, fmt.Errorf("%w (%w)", ErrUnauthenticated, err)
 	}
@@ -113,6 +135,11 @@ func (p *Authenticator) Check(ctx context.Context, raw string) (Principal, error
 	w, err := findUser(ctx, p.door, tenant, p.issuer.URL, said.subject)
 	if err != nil {
 		return Principal{}, err
+	}
+	if len(said.scopes) > 0 {
+		w.may = slices.DeleteFunc(slices.Clone(w.may), func(a Permission) bool {
+			return !slices.Contains(said.scopes, a)
+		})
 	}
 	claimed := p.issuer.labels(said.all)
 	if len(claimed) > MaxLabels {

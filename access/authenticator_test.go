@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -187,5 +188,84 @@ func TestTokensThatDoNotHoldAreRefused(t *testing.T) {
 		if w, err := people.Check(t.Context(), token); !errors.Is(err, access.ErrUnauthenticated) {
 			t.Errorf("%s: %+v, %v", name, w, err)
 		}
+	}
+}
+
+// TestAccessTokensAreForTheResource: an access token that names it works there alone, whoever it was issued to, with
+// the
+// permissions that its scopes and its holder's role share; an ID token works there as it does elsewhere.
+func TestAccessTokensAreForTheResource(t *testing.T) {
+	const resource = "https://audit.example.com/mcp"
+	p, door := newProvider(t), testkit.Door(t)
+	open := func(resource string) *access.Authenticator {
+		a, err := access.NewAuthenticator(door, access.Issuer{URL: p.url, Audience: "konstruct", Tenant: acme,
+			Resource: resource, Client: http.DefaultClient})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	people := open(resource)
+	if err := door.Tx(t.Context(), acme, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := access.AddUser(ctx, tx, acme, "test",
+			access.User{Issuer: p.url, Subject: "ada", Role: access.Operator})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	token := func(typ string, change map[string]any) string {
+		now := time.Now().Unix()
+		c := map[string]any{"iss": p.url, "aud": resource, "sub": "ada", "iat": now, "exp": now + 300,
+			"client_id": "claude", "azp": "claude"}
+		for k, v := range change {
+			if c[k] = v; v == nil {
+				delete(c, k)
+			}
+		}
+		return signWith(t, jose.RS256, p.key, c, map[jose.HeaderKey]any{"typ": typ})
+	}
+	for name, one := range map[string]struct {
+		token string
+		may   []access.Permission
+	}{
+		"RFC 9068":      {token("at+jwt", nil), access.Operator.Permissions()},
+		"its long name": {token("application/at+jwt", nil), access.Operator.Permissions()},
+		"a JWT":         {token("JWT", map[string]any{"aud": []string{"x", resource}}), access.Operator.Permissions()},
+		"other scopes":  {token("at+jwt", map[string]any{"scope": "openid profile"}), access.Operator.Permissions()},
+		"a scope": {token("at+jwt", map[string]any{"scope": "openid kb:read"}),
+			[]access.Permission{access.KBRead}},
+		"beyond the role": {token("at+jwt", map[string]any{"scope": "kb:read access:write"}),
+			[]access.Permission{access.KBRead}},
+		"an ID token": {token("JWT", map[string]any{"aud": "konstruct", "azp": nil, "scope": "kb:read"}),
+			access.Operator.Permissions()},
+	} {
+		w, err := people.CheckResource(t.Context(), one.token)
+		if err != nil || w.Tenant != acme || !slices.Equal(w.Permissions(), one.may) {
+			t.Errorf("%s: %v may %v, %v", name, w, w.Permissions(), err)
+		}
+		if _, err := people.Check(t.Context(), one.token); (err == nil) != (name == "an ID token") {
+			t.Errorf("%s, for the API: %v", name, err)
+		}
+	}
+	for name, bad := range map[string]string{
+		"another resource":   token("at+jwt", map[string]any{"aud": "https://other.example.com/mcp"}),
+		"a prefix of it":     token("at+jwt", map[string]any{"aud": "https://audit.example.com/"}),
+		"the client":         token("at+jwt", map[string]any{"aud": "konstruct", "azp": nil}),
+		"no audience":        token("at+jwt", map[string]any{"aud": nil}),
+		"what is no text":    token("at+jwt", map[string]any{"aud": []any{resource, 1}}),
+		"expired":            token("at+jwt", map[string]any{"exp": time.Now().Add(-time.Hour).Unix()}),
+		"another kind":       token("logout+jwt", nil),
+		"another issuer":     token("at+jwt", map[string]any{"iss": "https://evil.example"}),
+		"nobody":             token("at+jwt", map[string]any{"sub": "eve"}),
+		"of another client":  token("JWT", map[string]any{"aud": "konstruct", "azp": "claude"}),
+		"for nobody's sake":  token("at+jwt", map[string]any{"sub": nil}),
+		"of several clients": token("JWT", map[string]any{"aud": []string{"konstruct", "x"}, "azp": nil}),
+	} {
+		if w, err := people.CheckResource(t.Context(), bad); !errors.Is(err, access.ErrUnauthenticated) {
+			t.Errorf("%s: %v, %v", name, w, err)
+		}
+	}
+	if w, err := open("").CheckResource(t.Context(), token("at+jwt", nil)); !errors.Is(err, access.ErrUnauthenticated) {
+		t.Errorf("without a resource: %v, %v", w, err)
 	}
 }

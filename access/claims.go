@@ -18,6 +18,7 @@ import (
 type claims struct {
 	all     map[string]any
 	subject string
+	scopes  []Permission // of an access token, those that are permissions
 }
 
 // logoutEvent marks a token that ends a session, and must not begin one (OpenID Connect Back-Channel Logout 1.0, 2.4).
@@ -25,7 +26,40 @@ const logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 
 // readClaims reads and checks an ID token whose signature holds.
 func (i *Issuer) readClaims(token string, payload []byte, now time.Time) (c claims, err error) {
-	if err := i.checkHeader(token); err != nil {
+	if c, err = i.readCommon(token, payload, now, "JWT"); err != nil {
+		return c, err
+	}
+	return c, i.checkAudience(c.all)
+}
+
+// readResourceClaims reads and checks an ID token, or an access token for the resource, whose signature holds. Which
+// client an access token was issued to (azp, client_id) does not matter: its aud says that it is for us.
+func (i *Issuer) readResourceClaims(token string, payload []byte, now time.Time) (c claims, err error) {
+	if c, err = i.readCommon(token, payload, now, "JWT", "at+jwt", "application/at+jwt"); err != nil {
+		return c, err
+	}
+	audience, err := audienceOf(c.all)
+	if err != nil {
+		return c, err
+	}
+	if i.Resource == "" || !slices.Contains(audience, i.Resource) {
+		if c, err = i.readCommon(token, payload, now, "JWT"); err != nil { // it is no ID token
+			return c, err
+		}
+		return c, i.checkAudience(c.all)
+	}
+	scope, _ := c.all["scope"].(string)
+	for name := range strings.FieldsSeq(scope) {
+		if slices.Contains(Permissions, Permission(name)) {
+			c.scopes = append(c.scopes, Permission(name))
+		}
+	}
+	return c, nil
+}
+
+// readCommon reads a token of one of some kinds, and checks all but its audience.
+func (i *Issuer) readCommon(token string, payload []byte, now time.Time, kinds ...string) (c claims, err error) {
+	if err := i.checkHeader(token, kinds); err != nil {
 		return c, err
 	}
 	if c.all, err = exactKeys(payload); err != nil {
@@ -37,17 +71,14 @@ func (i *Issuer) readClaims(token string, payload []byte, now time.Time) (c clai
 	if c.subject, _ = c.all["sub"].(string); c.subject == "" || len(c.subject) > maxSubject {
 		return c, errors.New("its sub is missing, no text, or too long")
 	}
-	if err := i.checkAudience(c.all); err != nil {
-		return c, err
-	}
 	if events, _ := c.all["events"].(map[string]any); events[logoutEvent] != nil {
 		return c, errors.New("it is a logout token")
 	}
 	return c, checkTimes(c.all, now)
 }
 
-// checkHeader refuses a token of another kind, that is signed with the same key.
-func (*Issuer) checkHeader(token string) error {
+// checkHeader refuses a token of another kind, that is signed with the same key. One that names no kind is a JWT.
+func (*Issuer) checkHeader(token string, kinds []string) error {
 	first, _, _ := strings.Cut(token, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(first)
 	if err != nil {
@@ -58,8 +89,9 @@ func (*Issuer) checkHeader(token string) error {
 		return fmt.Errorf("its header: %w", err)
 	}
 	kind, said := header["typ"]
-	if text, _ := kind.(string); said && !strings.EqualFold(text, "JWT") {
-		return fmt.Errorf("its typ is %.100q: it is no ID token", kind)
+	text, _ := kind.(string)
+	if said && !slices.ContainsFunc(kinds, func(k string) bool { return strings.EqualFold(text, k) }) {
+		return fmt.Errorf("its typ is %.100q: it is none of %s", kind, strings.Join(kinds, ", "))
 	}
 	return nil
 }
@@ -67,18 +99,9 @@ func (*Issuer) checkHeader(token string) error {
 // checkAudience holds aud and azp against the client: who else the token is for, its azp must say that it was made
 // for us.
 func (i *Issuer) checkAudience(all map[string]any) error {
-	var audience []string
-	switch aud := all["aud"].(type) {
-	case string:
-		audience = []string{aud}
-	case []any:
-		for _, one := range aud {
-			text, is := one.(string)
-			if !is {
-				return errors.New("its aud holds what is no text")
-			}
-			audience = append(audience, text)
-		}
+	audience, err := audienceOf(all)
+	if err != nil {
+		return err
 	}
 	if !slices.Contains(audience, i.Audience) {
 		return errors.New("its aud does not name this client")
@@ -92,6 +115,23 @@ func (i *Issuer) checkAudience(all map[string]any) error {
 		return errors.New("it is for several, and no azp says that it was made for this client")
 	}
 	return nil
+}
+
+// audienceOf returns the values of aud.
+func audienceOf(all map[string]any) (audience []string, err error) {
+	switch aud := all["aud"].(type) {
+	case string:
+		audience = []string{aud}
+	case []any:
+		for _, one := range aud {
+			text, is := one.(string)
+			if !is {
+				return nil, errors.New("its aud holds what is no text")
+			}
+			audience = append(audience, text)
+		}
+	}
+	return audience, nil
 }
 
 // checkTimes holds exp, iat and nbf against the clock, with a tolerance on both sides.

@@ -93,7 +93,7 @@ func (s *Server) getEscalation(op huma.Operation) {
 			return nil, err
 		}
 		c, err := s.tenant(w).Escalations().Get(ctx, eid)
-		if err == nil && w.Agent != uuid.Nil && (c.AgentID == nil || *c.AgentID != w.Agent) {
+		if err == nil && !w.Sees(c.AgentID) {
 			err = audit.ErrNotFound
 		}
 		if err != nil || in.Wait == 0 {
@@ -127,7 +127,7 @@ func (s *Server) cancelEscalation(op huma.Operation) {
 			return nil, err
 		}
 		c, err := s.tenant(w).Escalations().Get(ctx, eid)
-		if err == nil && w.Agent != uuid.Nil && (c.AgentID == nil || *c.AgentID != w.Agent) {
+		if err == nil && !w.Sees(c.AgentID) {
 			err = audit.ErrNotFound
 		}
 		if err != nil {

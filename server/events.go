@@ -213,7 +213,7 @@ func (s *Server) getEvent(ctx context.Context, w access.Principal, in PathID) (a
 		return audit.StoredEvent{}, err
 	}
 	e, err := s.tenant(w).Events().Get(ctx, eid)
-	if err == nil && w.Agent != uuid.Nil && (e.AgentID == nil || *e.AgentID != w.Agent) {
+	if err == nil && !w.Sees(e.AgentID) {
 		err = audit.ErrNotFound
 	}
 	return e, err

@@ -85,15 +85,18 @@ const lookupTime = 20 * time.Second
 
 // authenticate returns the principal of a request's credential.
 func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Principal, error) {
-	read := bearer
-	if p := s.protocolOf(r.URL.Path); p != nil && p.credential != nil {
-		read = p.credential
+	own, read := s.protocolOf(r.URL.Path), bearer
+	if own != nil && own.credential != nil {
+		read = own.credential
 	}
 	credential, err := read(r)
 	if err != nil {
 		return access.Principal{}, err
 	}
 	if strings.Count(credential, ".") == 2 && s.c.OIDC != nil {
+		if own != nil && own.resource {
+			return s.c.OIDC.CheckResource(ctx, credential)
+		}
 		return s.c.OIDC.Check(ctx, credential)
 	}
 	return s.keys.Check(ctx, credential)

@@ -26,12 +26,14 @@ type protocol struct {
 	streams bool
 	// passes: responses are another service's, whose bytes stay as they are, and so is an Idempotency-Key.
 	passes bool
+	// resource: access tokens that the provider issued for the service's resource are accepted, too.
+	resource bool
 }
 
 // protocols lists what this server speaks beside the public paths. A longer prefix comes before a shorter one.
 func (s *Server) protocols() []protocol {
 	all := append(s.otlpProtocols(), s.gatewayProtocols()...)
-	return append(all, mcpProtocol(), protocol{prefix: "/v1/"})
+	return append(all, mcpProtocol(), s.mcpServerProtocol(), protocol{prefix: "/v1/"})
 }
 
 // protocolOf returns the protocol of a path, or nil for a public path.

@@ -24,6 +24,7 @@ import (
 	"github.com/konstruct/konstruct/artifact"
 	"github.com/konstruct/konstruct/gateway"
 	"github.com/konstruct/konstruct/mcpproxy"
+	"github.com/konstruct/konstruct/mcpserver"
 	"github.com/konstruct/konstruct/notary"
 	"github.com/konstruct/konstruct/otel"
 	"github.com/konstruct/konstruct/server/httpwire"
@@ -114,6 +115,7 @@ type Server struct {
 	stop       context.CancelFunc
 	memory     *memoryBudget
 	mcp        *mcpproxy.Handler
+	tools      *mcpserver.Server
 }
 
 // New returns a server, and starts to listen for revoked keys.
@@ -159,6 +161,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.publicRoutes()
+	s.mcpServer()
 	if err := s.mcpProxy(); err != nil {
 		s.stop()
 		s.end()

@@ -39,11 +39,16 @@ type agentFlag struct {
 	Agent uuid.UUID `help:"The agent; or the command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
 }
 
-func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent {
+// id returns the agent's id in a tenant.
+func (f agentFlag) id(tenant uuid.UUID) uuid.UUID {
 	if f.Agent == uuid.Nil {
-		f.Agent = uuid.NewSHA1(tenant, []byte("konstruct command line"))
+		return uuid.NewSHA1(tenant, []byte("konstruct command line"))
 	}
-	return t.Agent(f.Agent)
+	return f.Agent
+}
+
+func (f agentFlag) agent(t *konstruct.Tenant, tenant uuid.UUID) *konstruct.Agent {
+	return t.Agent(f.id(tenant))
 }
 
 type kbIngestCmd struct {

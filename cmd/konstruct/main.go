@@ -50,7 +50,8 @@ type cli struct {
 	KB      kbCmd         `cmd:"" group:"kb" name:"kb" help:"Ingest documents, search them, manage jobs."`
 	Model   modelCmd      `cmd:"" group:"kb" help:"Fetch or import the local embedding model."`
 	Serve   serveCmd      `cmd:"" group:"run" help:"Serve the HTTP API."`
-	MCP     mcpProxyCmd   `cmd:"" group:"run" name:"mcp-proxy" help:"Record an MCP server's calls, over stdio."`
+	MCP     mcpCmd        `cmd:"" group:"run" name:"mcp" help:"Be an MCP server over stdio, and set up its clients."`
+	Proxy   mcpProxyCmd   `cmd:"" group:"run" name:"mcp-proxy" help:"Record an MCP server's calls, over stdio."`
 	Key     keyCmd        `cmd:"" group:"run" help:"Create, list, rotate and revoke API keys."`
 	User    userCmd       `cmd:"" group:"run" help:"Add, list and remove users of the identity provider."`
 	Webhook webhooksCmd   `cmd:"" group:"run" name:"webhooks" help:"Tell your endpoints what happens; dead letters."`
@@ -211,6 +212,7 @@ func (a *app) newParser(ctx context.Context, all bool, exit func(int)) (*kong.Ko
 func helpVars() kong.Vars {
 	return kong.Vars{"parts": devpg.AssetsDir(), "source": embed.Source, "version": version(),
 		"benchmarks": benchmarks, "benchmarkNames": strings.ReplaceAll(benchmarks, ",", ", "),
+		"mcpClients": mcpClientNames(), "mcpClientNames": strings.ReplaceAll(mcpClientNames(), ",", ", "),
 		"permissions": defaultPermissions, "shells": completion.Shells,
 		"roles": "viewer,auditor,operator,compliance,admin"}
 }

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -332,13 +333,18 @@ func (a *app) authenticator(door *tenantdb.Door) (*access.Authenticator, error) 
 	if a.OIDCIssuer == "" {
 		return nil, nil
 	}
-	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, TenantClaim: a.OIDCTenantClaim,
-		Client: &http.Client{Timeout: 10 * time.Second}}
+	i := access.Issuer{URL: a.OIDCIssuer, Audience: a.OIDCAudience, Resource: a.OIDCResource,
+		TenantClaim: a.OIDCTenantClaim, Client: &http.Client{Timeout: 10 * time.Second}}
 	if i.LabelsClaim = a.OIDCLabelsClaim; a.OIDCLabels != "" {
 		if i.Labels = parseClaimLabels(a.OIDCLabels); i.Labels == nil || i.LabelsClaim == "" {
 			return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_LABELS: %.200q can't be read: write VALUE=LABEL, separated "+
 				"by commas, and name the claim (KONSTRUCT_OIDC_LABELS_CLAIM)", a.OIDCLabels), exitUsage}
 		}
+	}
+	if u, err := url.Parse(a.OIDCResource); a.OIDCResource != "" && (err != nil || u.Scheme != "https" &&
+		u.Scheme != "http" || u.Host == "" || u.Fragment != "") {
+		return nil, coded{fmt.Errorf("KONSTRUCT_OIDC_RESOURCE: %.200q is no address: write it as "+
+			"https://audit.example.com/mcp", a.OIDCResource), exitUsage}
 	}
 	if a.OIDCTenant != "" {
 		id, err := uuid.Parse(a.OIDCTenant)

@@ -96,6 +96,8 @@ type oidcSettings struct {
 	OIDCIssuer   string `name:"oidc-issuer" help:"URL of the identity provider." placeholder:"URL"`
 	OIDCAudience string `name:"oidc-audience" help:"Client id that its tokens must be for." placeholder:"ID"`
 
+	OIDCResource string `name:"oidc-resource" help:"URL of /mcp that access tokens are for." placeholder:"URL"`
+
 	OIDCTenantClaim string `name:"oidc-tenant-claim" help:"Claim that names a user's tenant." placeholder:"CLAIM"`
 	OIDCTenant      string `name:"oidc-tenant" help:"Instead: the tenant of all its users." placeholder:"UUID"`
 

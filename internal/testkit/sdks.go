@@ -20,6 +20,7 @@ const (
 	NewestSDKs     SDKs = "newest"     // Python and Node: all that install together
 	LlamaIndexSDKs SDKs = "llamaindex" // Python: LlamaIndex with the older openai that it needs
 	LangfuseSDKs   SDKs = "langfuse"   // Node: Langfuse with the older OpenTelemetry that it needs
+	MCPTools       SDKs = "mcp"        // Node: what MCP's makers try servers with
 )
 
 // Python returns a python3 that imports the SDKs, to run with the arguments until the test ends. It has this process's
