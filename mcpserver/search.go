@@ -18,8 +18,11 @@ const searchName = "search"
 // searchArguments are those of search. Further ones of the library's SearchRequest are added here and in request:
 // nothing else of the package knows them.
 type searchArguments struct {
-	Query  string   `json:"query" min:"1" max:"32768" jsonschema:"a question, or words"`
-	Limit  int      `json:"limit,omitempty" min:"1" max:"100" default:"5" jsonschema:"largest number of passages"`
+	Query string `json:"query" min:"1" max:"32768" jsonschema:"a question, or words"`
+	Limit int    `json:"limit,omitempty" min:"1" max:"100" default:"5" jsonschema:"largest number of passages"`
+
+	Collections []string `json:"collections,omitempty" max:"100" jsonschema:"names or ids; without, all documents"`
+
 	Filter []string `json:"filter,omitempty" max:"100" jsonschema:"as type=text/html or metadata.team=legal"`
 	Mode   string   `json:"mode,omitempty" enum:"hybrid,semantic,lexical" default:"\"hybrid\"" jsonschema:"how"`
 	Cursor string   `json:"cursor,omitempty" max:"300" jsonschema:"next_cursor of the page before"`
@@ -29,7 +32,7 @@ type searchArguments struct {
 // request converts the arguments for the library.
 func (in *searchArguments) request(c *call) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: in.Query, TopK: in.Limit, Mode: search.Mode(in.Mode), After: in.Cursor,
-		UserID: c.UserID, ConversationID: c.run(), Extra: c.toolMetadata()}
+		Collections: in.Collections, UserID: c.UserID, ConversationID: c.run(), Extra: c.toolMetadata()}
 	for _, one := range in.Filter {
 		condition, err := search.ParseCondition(one)
 		if err == nil {
