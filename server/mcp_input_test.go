@@ -124,6 +124,7 @@ func TestMCPSurvivesBadInput(t *testing.T) {
 			"mode: it is none of hybrid semantic lexical"},
 		"a condition that is none": {"search", `{"query":"a","filter":["x"]}`, "filter: "},
 		"a condition on nothing":   {"search", `{"query":"a","filter":["x=y"]}`, "filter: "},
+		"a collection of nobody's": {"search", `{"query":"a","collections":["none"]}`, "collections: "},
 		"a cursor of nowhere":      {"search", `{"query":"a","cursor":"x"}`, "cursor: "},
 		"an unknown argument": {"search", `{"query":"a","tenant_id":"x"}`,
 			"tenant_id: there is no such argument"},
