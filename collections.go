@@ -73,7 +73,7 @@ func (a *Agent) collectionChange(ctx context.Context, change string,
 func (a *Agent) CreateCollection(ctx context.Context, o CollectionOptions) (Collection, uuid.UUID, error) {
 	return a.collectionChange(ctx, audit.CollectionCreated,
 		func(ctx context.Context, tx pgx.Tx) (c Collection, _ []uuid.UUID, err error) {
-			c, err = kb.CreateCollection(ctx, tx, a.t.id, o, true)
+			c, err = kb.CreateCollection(ctx, tx, a.t.id, o, !o.SharedName)
 			return c, nil, err
 		})
 }
@@ -83,7 +83,7 @@ func (a *Agent) UpdateCollection(ctx context.Context, id uuid.UUID,
 	o CollectionOptions) (Collection, uuid.UUID, error) {
 	return a.collectionChange(ctx, audit.CollectionUpdated,
 		func(ctx context.Context, tx pgx.Tx) (c Collection, _ []uuid.UUID, err error) {
-			c, err = kb.UpdateCollection(ctx, tx, a.t.id, id, o, true)
+			c, err = kb.UpdateCollection(ctx, tx, a.t.id, id, o, !o.SharedName)
 			return c, nil, err
 		})
 }
@@ -123,10 +123,11 @@ func (a *Agent) Uncollect(ctx context.Context, collection, document uuid.UUID) (
 	return event, err
 }
 
-// collectionExpirer has collections expire. It is the worker of fairqueue.Collections.
+// collectionExpirer has collections and files expire, and removes documents of files that are in no collection any
+// more. It is the worker of fairqueue.Collections.
 type collectionExpirer struct{ k *Konstruct }
 
-// Work has a tenant's collections expire that are due, each with an event. It implements fairqueue.Worker.
+// Work has a tenant's collections and files expire that are due, each with an event. It implements fairqueue.Worker.
 func (x collectionExpirer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
 	a := x.k.Tenant(tenant).Agent(uuid.NewSHA1(tenant, []byte("konstruct expiry of collections")))
 	for {
@@ -140,14 +141,19 @@ func (x collectionExpirer) Work(ctx context.Context, tenant uuid.UUID) (worked b
 				Change: audit.CollectionExpired, Documents: entries, Count: len(entries)}.Event)
 			return err
 		})
-		if err != nil || !gone {
+		if err != nil {
 			return worked, err
+		}
+		if !gone {
+			break
 		}
 		worked = true
 	}
+	files, err := a.expireFiles(ctx)
+	return worked || files, err
 }
 
-// Prepare reports whether a collection is due, and schedules the next look. It implements fairqueue.Worker.
+// Prepare reports whether anything is due, and schedules the next look. It implements fairqueue.Worker.
 func (x collectionExpirer) Prepare(ctx context.Context, tenant uuid.UUID) (due bool, err error) {
 	err = x.k.door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		next, err := kb.NextExpiry(ctx, tx, tenant)

@@ -52,6 +52,8 @@ type CollectionOptions struct {
 	Labels            []string
 	Metadata          map[string]any
 	ExpiresDays       *int // 0 is never
+	// SharedName lets other collections have the name, too: ids identify them.
+	SharedName bool
 }
 
 // Limits on collections.

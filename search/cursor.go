@@ -39,6 +39,9 @@ func (q *Query) fingerprint() string {
 	if len(q.Collections) > 0 {
 		_ = json.NewEncoder(h).Encode(q.Collections)
 	}
+	if q.Weights != nil {
+		fmt.Fprintf(h, "%v", *q.Weights)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

@@ -142,7 +142,7 @@ func (s *statement) templateData() *templateData {
 		Hybrid: s.q.Mode == Hybrid, Exact: s.plan.Tier == Exact, Indexed: s.plan.Tier == Indexed,
 		Found: s.documents != nil, Collected: len(s.q.Collections) > 0, Model: s.q.Model != "", PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
-		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
+		Dimensions: dimensionsOf(s.q), Fusion: s.q.fusion(), PhraseBoost: phraseBoost,
 		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
 	d.Required = !d.Semantic && d.text.required()
 	d.Preferred = d.Hybrid && !d.text.strict && len(d.text.phrases) > 0
