@@ -187,3 +187,35 @@ func (a *Agent) expireFiles(ctx context.Context) (worked bool, err error) {
 	}
 	return worked, nil
 }
+
+// Page returns a page of the tenant's collections in the order of their creation, and whether there are more.
+func (g Collections) Page(ctx context.Context, page kb.Page) ([]Collection, bool, error) {
+	return kb.PageCollections(ctx, g.t.k.door, g.t.id, page)
+}
+
+// Entries returns files and documents of a collection in the order in which they were added, and whether there are
+// more: see kb.ListEntries.
+func (g Collections) Entries(ctx context.Context, collection uuid.UUID, f kb.EntryFilter) ([]kb.Entry, bool, error) {
+	return kb.ListEntries(ctx, g.t.k.door, g.t.id, collection, f)
+}
+
+// Entry returns a file or a document in a collection, kb.ErrNoCollection or kb.ErrNotFound.
+func (g Collections) Entry(ctx context.Context, collection, id uuid.UUID) (kb.Entry, error) {
+	return kb.GetEntry(ctx, g.t.k.door, g.t.id, collection, id)
+}
+
+// EntryText returns the text that was ingested of a file or a document in a collection, or kb.ErrNotFound.
+func (g Collections) EntryText(ctx context.Context, collection, id uuid.UUID) (string, kb.Entry, error) {
+	return kb.EntryText(ctx, g.t.k.door, g.t.id, collection, id)
+}
+
+// EntriesOf returns the entries of documents in a collection, by the documents' ids.
+func (g Collections) EntriesOf(ctx context.Context, collection uuid.UUID,
+	documents []uuid.UUID) (map[uuid.UUID]kb.Entry, error) {
+	return kb.EntriesOf(ctx, g.t.k.door, g.t.id, collection, documents)
+}
+
+// Batch returns files that were attached to a collection together, kb.ErrNoCollection or kb.ErrNoBatch.
+func (g Collections) Batch(ctx context.Context, collection, batch uuid.UUID) (kb.Batch, error) {
+	return kb.GetBatch(ctx, g.t.k.door, g.t.id, collection, batch)
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -62,6 +63,9 @@ func (a *Attachment) Check() error {
 // FileSource is the source of the document that is made of a file which is split by default; of one that is split
 // otherwise it begins so.
 func FileSource(file uuid.UUID) string { return fileSource + file.String() }
+
+// IsOfFile reports whether a document with this source was made of a stored file.
+func IsOfFile(source string) bool { return strings.HasPrefix(source, fileSource) }
 
 // source is the source of the document that is made of a file: of a file that is split in two ways two are made.
 func (a *Attachment) source() string {

@@ -168,19 +168,26 @@ CREATE TRIGGER kb_files_came AFTER INSERT ON public.kb_files
 CREATE TRIGGER kb_file_uploads_came AFTER INSERT ON public.kb_file_uploads
   REFERENCING NEW TABLE AS new_files FOR EACH STATEMENT EXECUTE FUNCTION public.kb_wake_files();
 
--- Ends the jobs that no entry waits for any more, and has the documents of entries that are gone looked at.
+-- Ends the jobs that no entry waits for any more, and has the documents of entries that are gone looked at. As in
+-- kb_source_deleted, the tenant is set if a superuser deletes without a tenant.
 CREATE FUNCTION public.kb_files_detached() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $detached$
+DECLARE tenant uuid; before text := coalesce(current_setting('app.current_tenant', TRUE), '');
 BEGIN
-  UPDATE public.kb_jobs j
-     SET state = 'cancelled', finished_at = now(), reason = 'its file was deleted, or taken out of the collection'
-    FROM old_entries o
-   WHERE o.file_id IS NOT NULL AND o.state IN ('queued', 'running') AND j.tenant_id = o.tenant_id AND j.id = o.job_id
-     AND j.state IN ('queued', 'running')
-     AND NOT EXISTS (SELECT FROM public.kb_collection_documents e
-                      WHERE e.tenant_id = j.tenant_id AND e.job_id = j.id);
-  PERFORM public.kb_wake_expiry(o.tenant_id, now()) FROM old_entries o
-    WHERE o.file_id IS NOT NULL AND o.document_id IS NOT NULL GROUP BY o.tenant_id;
+  FOR tenant IN SELECT DISTINCT o.tenant_id FROM old_entries o WHERE o.file_id IS NOT NULL LOOP
+    PERFORM set_config('app.current_tenant', tenant::text, TRUE);
+    UPDATE public.kb_jobs j
+       SET state = 'cancelled', finished_at = now(), reason = 'its file was deleted, or taken out of the collection'
+      FROM old_entries o
+     WHERE o.tenant_id = tenant AND o.file_id IS NOT NULL AND o.state IN ('queued', 'running')
+       AND j.tenant_id = tenant AND j.id = o.job_id AND j.state IN ('queued', 'running')
+       AND NOT EXISTS (SELECT FROM public.kb_collection_documents e WHERE e.tenant_id = tenant AND e.job_id = j.id);
+    IF EXISTS (SELECT FROM old_entries o
+                WHERE o.tenant_id = tenant AND o.file_id IS NOT NULL AND o.document_id IS NOT NULL) THEN
+      PERFORM public.kb_wake_expiry(tenant, now());
+    END IF;
+  END LOOP;
+  PERFORM set_config('app.current_tenant', before, TRUE);
   RETURN NULL;
 END $detached$;
 CREATE TRIGGER kb_files_detached AFTER DELETE ON public.kb_collection_documents

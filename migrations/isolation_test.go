@@ -468,9 +468,10 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"audit_count_days", "audit_figures", "audit_find_run", "audit_find_words",
 		"audit_sealed_here", "audit_words", "kb_bury", "kb_collect", "kb_dictionary", "kb_fold",
-		"kb_granted", "kb_hidden_collections", "kb_hidden_documents", "kb_hidden_files", "kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned",
-		"kb_pairs", "kb_parts", "kb_postings", "kb_question", "kb_read", "kb_schedule_expiry", "kb_sequence", "kb_term", "kb_tokens",
-		"kb_umlauts", "kb_wake_index", "konstruct_schema"}, got); d != "" {
+		"kb_granted", "kb_hidden_collections", "kb_hidden_documents", "kb_hidden_files",
+		"kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned", "kb_pairs", "kb_parts", "kb_postings",
+		"kb_question", "kb_read", "kb_schedule_expiry", "kb_sequence", "kb_term", "kb_tokens", "kb_umlauts",
+		"kb_wake_index", "konstruct_schema"}, got); d != "" {
 		t.Errorf("what the app may run (-want +got):\n%s", d)
 	}
 }
