@@ -77,6 +77,11 @@ func TestImportRules(t *testing.T) {
 			forbid(own, "artifact", module+"/"+what)
 		}
 	}
+	// Files are kept without knowing what is made of them.
+	for _, what := range []string{"kb", "audit", "search", "access", "artifact"} {
+		forbid(own, "files", module+"/"+what)
+	}
+	forbid(own, "kb", module+"/files")
 	// Search reads what the knowledge base stores, and stores nothing.
 	forbid(own, "kb", module+"/search")
 	forbid(imports, "search", module+"/audit")
