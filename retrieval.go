@@ -233,7 +233,8 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	r.Hits, r.Plan, r.Next, r.Spelled = f.Hits, f.Plan, f.Next, f.Corrections
 	labels, _ := tenantdb.Granted(ctx)
 	how := audit.SearchOptions{Mode: string(f.Plan.Mode), Tier: string(f.Plan.Tier), EfSearch: f.Plan.EfSearch,
-		Depth: f.Plan.Depth, Collections: query.Collections, Labels: labels.Names(), MinScore: q.MinScore, Diversity: q.Diversity,
+		Depth: f.Plan.Depth, Collections: query.Collections, Labels: labels.Names(), MinScore: q.MinScore,
+		Diversity:   q.Diversity,
 		PerDocument: q.PerDocument, Operators: q.Operators, Duplicates: q.Duplicates, Neighbours: q.Neighbours,
 		After: q.After, Fallback: r.Fallback}
 	if len(query.Collections) > 0 {

@@ -1,5 +1,5 @@
-// Package files keeps files as they were uploaded, in pieces in the database, until they are deleted or expire: those of
-// OpenAI's API. A file comes as an upload of parts, whose pieces become the file's. The package must not know what a
+// Package files keeps files as they were uploaded, in pieces in the database, until they are deleted or expire: those
+// of OpenAI's API. A file comes as an upload of parts, whose pieces become the file's. The package must not know what a
 // file holds, nor what is made of it.
 package files
 
@@ -90,9 +90,9 @@ const columns = `f.id, f.filename, f.purpose, f.bytes, f.labels, f.created_at, f
 // present is the condition that a file has not expired.
 const present = ` AND (f.expires_at IS NULL OR f.expires_at > now())`
 
-// Create stores what r has as a file, piece by piece: nothing is left where it fails. What a form says of a file may come
-// behind it, so options is called when r has ended. Where id is that of a file which is the same already, as when a
-// request is made again, that one is returned; ErrTaken where it is not the same.
+// Create stores what r has as a file, piece by piece: nothing is left where it fails. What a form says of a file may
+// come behind it, so options is called when r has ended. Where id is that of a file which is the same already, as when
+// a request is made again, that one is returned; ErrTaken where it is not the same.
 func (s Store) Create(ctx context.Context, tenant, id uuid.UUID, r io.Reader,
 	options func() (Options, error)) (f File, err error) {
 	u, err := s.begin(ctx, tenant, Options{}, nil)
@@ -154,8 +154,12 @@ func (s Store) Get(ctx context.Context, tenant, id uuid.UUID) (f File, err error
 }
 
 func get(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, further string) (f File, err error) {
-	rows, err := tx.Query(ctx, `SELECT `+columns+` FROM kb_files f WHERE f.tenant_id = $1 AND f.id = $2`+further, tenant,
-		id)
+	rows, err := tx.Query(
+		ctx,
+		`SELECT `+columns+` FROM kb_files f WHERE f.tenant_id = $1 AND f.id = $2`+further,
+		tenant,
+		id,
+	)
 	if err == nil {
 		f, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[File])
 	}
@@ -219,7 +223,8 @@ func Delete(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID) (f File, err e
 // the caller's transaction, which deletes the file.
 func Expired(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (id uuid.UUID, err error) {
 	for _, sql := range []string{
-		`UPDATE kb_file_uploads SET state = 'expired' WHERE tenant_id = $1 AND state = 'pending' AND expires_at <= now()`,
+		`UPDATE kb_file_uploads SET state = 'expired'
+		  WHERE tenant_id = $1 AND state = 'pending' AND expires_at <= now()`,
 		`DELETE FROM kb_file_parts p USING kb_file_uploads u WHERE p.tenant_id = $1 AND u.tenant_id = $1
 		    AND p.upload_id = u.id AND u.state <> 'pending'`,
 	} {
@@ -272,10 +277,16 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if len(r.piece) == 0 {
-		err := r.s.Door.Query(r.ctx, r.tenant, nextPiece, []any{r.tenant, r.id, r.part, r.start}, func(rows pgx.Rows) error {
-			_, err := pgx.ForEachRow(rows, []any{&r.part, &r.start, &r.piece}, func() error { return nil })
-			return err
-		})
+		err := r.s.Door.Query(
+			r.ctx,
+			r.tenant,
+			nextPiece,
+			[]any{r.tenant, r.id, r.part, r.start},
+			func(rows pgx.Rows) error {
+				_, err := pgx.ForEachRow(rows, []any{&r.part, &r.start, &r.piece}, func() error { return nil })
+				return err
+			},
+		)
 		if err != nil {
 			return 0, fmt.Errorf("files: read: %w", err)
 		}

@@ -137,8 +137,8 @@ func getUpload(ctx context.Context, tx pgx.Tx, tenant, id uuid.UUID, lock string
 	return u, nil
 }
 
-// AddPart adds what r has to a pending upload, MaxPart bytes at most, piece by piece. Where an id is given and a whole part of the upload has
-// it already, as when a request is made again, that one is returned, and r is not read.
+// AddPart adds what r has to a pending upload, MaxPart bytes at most, piece by piece. Where an id is given and a whole
+// part of the upload has it already, as when a request is made again, that one is returned, and r is not read.
 func (s Store) AddPart(ctx context.Context, tenant, upload, id uuid.UUID, r io.Reader) (p Part, err error) {
 	return s.addPart(ctx, tenant, upload, id, &capped{r, MaxPart, ErrPartTooLarge})
 }
@@ -179,7 +179,10 @@ func (s Store) addPart(ctx context.Context, tenant, upload, id uuid.UUID, r io.R
 			return err
 		}
 		if parts >= MaxParts || size > 2*MaxBytes {
-			return &PartsError{"data", fmt.Sprintf("the upload has %d parts with %d bytes already: cancel it", parts, size)}
+			return &PartsError{
+				"data",
+				fmt.Sprintf("the upload has %d parts with %d bytes already: cancel it", parts, size),
+			}
 		}
 		return nil
 	})
@@ -240,8 +243,14 @@ func (s Store) stream(ctx context.Context, tenant, upload, id uuid.UUID, r io.Re
 			err = &StateError{u.State}
 		}
 		if err == nil {
-			_, err = tx.Exec(ctx, `UPDATE kb_file_parts SET bytes = $4 WHERE tenant_id = $1 AND upload_id = $2 AND id = $3`,
-				tenant, upload, id, at)
+			_, err = tx.Exec(
+				ctx,
+				`UPDATE kb_file_parts SET bytes = $4 WHERE tenant_id = $1 AND upload_id = $2 AND id = $3`,
+				tenant,
+				upload,
+				id,
+				at,
+			)
 		}
 		var whole *Part
 		if err == nil {
@@ -266,8 +275,8 @@ func partError(err error) error {
 	return fmt.Errorf("files: store a piece: %w", err)
 }
 
-// Complete makes a file of an upload's parts, in the order given. Parts that are not named are dropped. Sum, where it is
-// not empty, is the MD5 that the file must have, in hexadecimal digits. It returns ErrNoUpload, a *StateError or a
+// Complete makes a file of an upload's parts, in the order given. Parts that are not named are dropped. Sum, where it
+// is not empty, is the MD5 that the file must have, in hexadecimal digits. It returns ErrNoUpload, a *StateError or a
 // *PartsError where it can't.
 func (s Store) Complete(ctx context.Context, tenant, upload uuid.UUID, parts []uuid.UUID,
 	sum string) (u Upload, f File, err error) {
@@ -299,7 +308,10 @@ func (s Store) complete(ctx context.Context, tenant, upload, id uuid.UUID, parts
 		}
 		size, err := checkParts(ctx, tx, tenant, upload, parts)
 		if err == nil && u.Bytes > 0 && size != u.Bytes {
-			err = &PartsError{"part_ids", fmt.Sprintf("they have %d bytes together, and the upload is of %d", size, u.Bytes)}
+			err = &PartsError{
+				"part_ids",
+				fmt.Sprintf("they have %d bytes together, and the upload is of %d", size, u.Bytes),
+			}
 		}
 		if err == nil && sum != "" {
 			err = checkSum(ctx, tx, tenant, parts, sum)
@@ -309,7 +321,8 @@ func (s Store) complete(ctx context.Context, tenant, upload, id uuid.UUID, parts
 		}
 		if o != nil {
 			if _, err = tx.Exec(ctx, `WITH known AS (UPDATE kb_file_uploads SET filename = $3, purpose = $4,
-			      labels = coalesce($5::text[], '{}'), keep_seconds = $6 WHERE tenant_id = $1 AND id = $2 RETURNING labels)
+			      labels = coalesce($5::text[], '{}'), keep_seconds = $6
+			     WHERE tenant_id = $1 AND id = $2 RETURNING labels)
 			  UPDATE kb_file_parts p SET labels = k.labels FROM known k WHERE p.tenant_id = $1 AND p.upload_id = $2`,
 				tenant, upload, o.Filename, o.Purpose, o.Labels, o.keepSeconds()); err != nil {
 				return fmt.Errorf("files: complete an upload: %w", err)
@@ -363,7 +376,10 @@ func checkParts(ctx context.Context, tx pgx.Tx, tenant, upload uuid.UUID, parts 
 	for i, id := range parts {
 		n, there := bytes[id]
 		if !there {
-			return 0, &PartsError{"part_ids", fmt.Sprintf("the upload has no part like number %d, or names it twice", i+1)}
+			return 0, &PartsError{
+				"part_ids",
+				fmt.Sprintf("the upload has no part like number %d, or names it twice", i+1),
+			}
 		}
 		delete(bytes, id)
 		size += n
@@ -375,8 +391,12 @@ func checkParts(ctx context.Context, tx pgx.Tx, tenant, upload uuid.UUID, parts 
 func checkSum(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, parts []uuid.UUID, want string) error {
 	h := md5.New() //nolint:gosec // see the import
 	for _, part := range parts {
-		rows, err := tx.Query(ctx, `SELECT content FROM kb_file_pieces WHERE tenant_id = $1 AND part_id = $2 ORDER BY start`,
-			tenant, part)
+		rows, err := tx.Query(
+			ctx,
+			`SELECT content FROM kb_file_pieces WHERE tenant_id = $1 AND part_id = $2 ORDER BY start`,
+			tenant,
+			part,
+		)
 		if err == nil {
 			var content []byte
 			_, err = pgx.ForEachRow(rows, []any{&content}, func() error { h.Write(content); return nil })
@@ -402,8 +422,12 @@ func (s Store) Cancel(ctx context.Context, tenant, upload uuid.UUID) (u Upload, 
 		}
 		if _, err = tx.Exec(ctx, `DELETE FROM kb_file_parts WHERE tenant_id = $1 AND upload_id = $2`, tenant,
 			upload); err == nil {
-			_, err = tx.Exec(ctx, `UPDATE kb_file_uploads SET state = 'cancelled' WHERE tenant_id = $1 AND id = $2`, tenant,
-				upload)
+			_, err = tx.Exec(
+				ctx,
+				`UPDATE kb_file_uploads SET state = 'cancelled' WHERE tenant_id = $1 AND id = $2`,
+				tenant,
+				upload,
+			)
 		}
 		u.State = Cancelled
 		return err

@@ -240,9 +240,15 @@ func (w *attaching) findIngested(ctx context.Context) error {
 	names, by := w.sources()
 	var id uuid.UUID
 	var source string
-	return w.each(ctx, []any{&id, &source}, func() { document := id; by[source].document = &document },
-		`SELECT d.id, s.source FROM kb_sources s JOIN kb_documents d ON d.tenant_id = s.tenant_id AND d.id = s.document_id
-		  WHERE s.tenant_id = $1 AND s.source = ANY ($2) ORDER BY d.id FOR KEY SHARE OF d`, names)
+	return w.each(
+		ctx,
+		[]any{&id, &source},
+		func() { document := id; by[source].document = &document },
+		`SELECT d.id, s.source FROM kb_sources s
+		   JOIN kb_documents d ON d.tenant_id = s.tenant_id AND d.id = s.document_id
+		  WHERE s.tenant_id = $1 AND s.source = ANY ($2) ORDER BY d.id FOR KEY SHARE OF d`,
+		names,
+	)
 }
 
 // enqueue creates jobs for the others.
@@ -299,7 +305,8 @@ func (w *attaching) insert(ctx context.Context) error {
 	}
 	return w.each(ctx, nil, func() {}, `INSERT INTO kb_collection_documents
 	    (tenant_id, collection_id, id, file_id, document_id, job_id, state, attributes, chunking, batch_id)
-	  SELECT $1, $2, n.id, n.file_id, n.document_id, n.job_id, CASE WHEN n.document_id IS NULL THEN 'queued' ELSE 'done' END,
+	  SELECT $1, $2, n.id, n.file_id, n.document_id, n.job_id,
+	         CASE WHEN n.document_id IS NULL THEN 'queued' ELSE 'done' END,
 	         n.attributes::jsonb, n.chunking::jsonb, $9
 	    FROM unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::text[])
 	         n (id, file_id, document_id, job_id, attributes, chunking)
@@ -332,7 +339,8 @@ func Detached(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, limit int,
 func OfFile(ctx context.Context, tx pgx.Tx, tenant, file uuid.UUID) (ids []uuid.UUID, err error) {
 	source := FileSource(file)
 	rows, err := tx.Query(ctx, `SELECT document_id FROM kb_sources
-	  WHERE tenant_id = $1 AND starts_with(source, 'konstruct:file/') AND (source = $2 OR starts_with(source, $2 || '?'))
+	  WHERE tenant_id = $1 AND starts_with(source, 'konstruct:file/')
+	    AND (source = $2 OR starts_with(source, $2 || '?'))
 	  ORDER BY document_id`, tenant, source)
 	if err == nil {
 		ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])

@@ -35,7 +35,8 @@ func AttachBatch(ctx context.Context, tx pgx.Tx, tenant, agent, collection uuid.
 	if _, err = lockCollection(ctx, tx, tenant, collection, ` FOR KEY SHARE`); err != nil {
 		return b, err
 	}
-	if _, err = tx.Exec(ctx, `INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ($1, $2, $3)`, tenant, id,
+	if _, err = tx.Exec(ctx, `INSERT INTO kb_file_batches (tenant_id, id, collection_id)
+	    VALUES ($1, $2, $3)`, tenant, id,
 		collection); err != nil {
 		return b, fmt.Errorf("kb: attach a batch: %w", err)
 	}

@@ -35,7 +35,12 @@ func (p Page) SQL(key []string, at func(id string) string, args []any) (string, 
 	}{{p.After, after}, {p.Before, before}} {
 		if cursor.id != nil {
 			args = append(args, *cursor.id)
-			sql += fmt.Sprintf(" AND (%s) %s (%s)", strings.Join(key, ", "), cursor.is, at(fmt.Sprintf("$%d::uuid", len(args))))
+			sql += fmt.Sprintf(
+				" AND (%s) %s (%s)",
+				strings.Join(key, ", "),
+				cursor.is,
+				at(fmt.Sprintf("$%d::uuid", len(args))),
+			)
 		}
 	}
 	if p.Backwards() {

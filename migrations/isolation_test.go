@@ -81,7 +81,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 					ids[0] + `', sha256(''), '{"k": "` + secret + `"}', now())`,
 				`INSERT INTO kb_collections (tenant_id, id, name, expires_days) VALUES ('` + tenant + `', '` + ids[0] +
 					`', '` + secret + `', 1)`,
-				`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes) VALUES ('` +
+				`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes)
+					VALUES ('` +
 					tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[0] + `', '{"k": "` + secret + `"}')`,
 				`INSERT INTO kb_files (tenant_id, id, filename, purpose, bytes) VALUES ('` + tenant + `', '` + ids[0] +
 					`', '` + secret + `', 'assistants', 1)`,

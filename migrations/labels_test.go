@@ -198,7 +198,8 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 			VALUES ($1, gen_random_uuid(), 'upload', '{}', now(), '{legal}')`,
 		"a stored file with one": `INSERT INTO kb_files (tenant_id, id, filename, purpose, bytes, labels)
 			VALUES ($1, gen_random_uuid(), 'x', 'assistants', 1, '{legal}')`,
-		"an upload of parts with one": `INSERT INTO kb_file_uploads (tenant_id, id, filename, purpose, expires_at, labels)
+		"an upload of parts with one": `INSERT INTO kb_file_uploads
+			(tenant_id, id, filename, purpose, expires_at, labels)
 			VALUES ($1, gen_random_uuid(), 'x', 'assistants', now(), '{legal}')`,
 		"a piece of its stored file": `INSERT INTO kb_file_pieces (tenant_id, part_id, start, content) VALUES ($1, '` +
 			docLegal + `', 1, 'x')`,

@@ -23,9 +23,20 @@ type openAIBatch struct {
 }
 
 func newOpenAIBatch(b kb.Batch) openAIBatch {
-	out := openAIBatch{ID: openAIID(batchPrefix, b.ID), Object: "vector_store.files_batch", CreatedAt: b.CreatedAt.Unix(),
-		VectorStoreID: openAIID(storePrefix, b.Collection), Status: "completed",
-		FileCounts: openAIFileCounts{b.Pending, b.Done, b.Failed, b.Withdrawn, b.Pending + b.Done + b.Failed + b.Withdrawn}}
+	out := openAIBatch{
+		ID:            openAIID(batchPrefix, b.ID),
+		Object:        "vector_store.files_batch",
+		CreatedAt:     b.CreatedAt.Unix(),
+		VectorStoreID: openAIID(storePrefix, b.Collection),
+		Status:        "completed",
+		FileCounts: openAIFileCounts{
+			b.Pending,
+			b.Done,
+			b.Failed,
+			b.Withdrawn,
+			b.Pending + b.Done + b.Failed + b.Withdrawn,
+		},
+	}
 	switch {
 	case b.Cancelled:
 		out.Status = "cancelled"
@@ -108,7 +119,12 @@ func (s *Server) createOpenAIBatch(ctx context.Context, w access.Principal, r *h
 		return nil, openAIField("files", fmt.Sprintf("there are %d, the limit is %d", len(in.Files), kb.MaxAttachments))
 	case len(in.Files) > 0:
 		for i, f := range in.Files {
-			one, err := openAIAttachments(fmt.Sprintf("files[%d].file_id", i), []string{f.FileID}, f.Attributes, f.Chunking)
+			one, err := openAIAttachments(
+				fmt.Sprintf("files[%d].file_id", i),
+				[]string{f.FileID},
+				f.Attributes,
+				f.Chunking,
+			)
 			if err != nil {
 				return nil, err
 			}

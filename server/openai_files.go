@@ -216,8 +216,12 @@ func (s *Server) fileRoom(ctx context.Context, w access.Principal) error {
 	}
 	n, err := s.files.Count(tenantdb.Trusted(ctx), w.Tenant)
 	if err == nil && int64(n) >= limits.Documents {
-		return problem(http.StatusForbidden, "this tenant has %d files, which is its limit of documents: delete some, or "+
-			"ask the operator for more", n)
+		return problem(
+			http.StatusForbidden,
+			"this tenant has %d files, which is its limit of documents: delete some, or "+
+				"ask the operator for more",
+			n,
+		)
 	}
 	return err
 }
@@ -268,8 +272,14 @@ func (s *Server) sendContent(w http.ResponseWriter, r *http.Request, content io.
 			return
 		}
 		if err != nil {
-			s.logger.WarnContext(r.Context(), "a file was not sent to its end", "request", requestID(r.Context()), "error",
-				err)
+			s.logger.WarnContext(
+				r.Context(),
+				"a file was not sent to its end",
+				"request",
+				requestID(r.Context()),
+				"error",
+				err,
+			)
 			panic(http.ErrAbortHandler) // so that nobody takes a part for the whole
 		}
 	}

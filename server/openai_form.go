@@ -31,7 +31,10 @@ type openAIForm struct {
 func newOpenAIForm(r *http.Request, file string, fields map[string]bool) (*openAIForm, error) {
 	parts, err := r.MultipartReader()
 	if err != nil {
-		return nil, problem(http.StatusBadRequest, "header.Content-Type: it must be multipart/form-data with a boundary")
+		return nil, problem(
+			http.StatusBadRequest,
+			"header.Content-Type: it must be multipart/form-data with a boundary",
+		)
 	}
 	return &openAIForm{parts: parts, file: file, fields: fields, values: map[string][]string{}}, nil
 }

@@ -12,7 +12,8 @@ import (
 func FuzzOpenAIForm(f *testing.F) {
 	const field = "--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nassistants\r\n"
 	const file = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.md\"\r\n\r\nhello\r\n"
-	for _, s := range []string{field + file + "--b--\r\n", file + field + "--b--", file + file + "--b--", field, file, "", "--b",
+	for _, s := range []string{field + file + "--b--\r\n", file + field + "--b--", file + file + "--b--",
+		field, file, "", "--b",
 		"--b--", strings.Repeat(field, 300), "--b\r\nContent-Disposition: form-data\r\n\r\n\r\n--b--",
 		"--b\r\n\r\n\r\n--b--", strings.ReplaceAll(file, "hello", strings.Repeat("x", 5000)) + "--b--"} {
 		f.Add(s)

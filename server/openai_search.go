@@ -107,8 +107,8 @@ func (q *openAISearch) request(store uuid.UUID, rerank bool) (out konstruct.Sear
 	return out, least, nil
 }
 
-// searchStore searches a vector store. Each text of a list is searched and recorded, and a passage that several find has
-// its best score.
+// searchStore searches a vector store. Each text of a list is searched and recorded, and a passage that several find
+// has its best score.
 func (s *Server) searchStore(ctx context.Context, w access.Principal, r *http.Request) (any, error) {
 	store, err := pathID(r, "store", storePrefix)
 	if err != nil {

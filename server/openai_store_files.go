@@ -207,7 +207,10 @@ func (s *Server) listStoreFiles(ctx context.Context, w access.Principal, r *http
 	f := kb.EntryFilter{Page: page, Batch: batch}
 	if v := q.Get("filter"); v != "" {
 		if f.States = entryStates[v]; f.States == nil {
-			return nil, openAIField("filter", fmt.Sprintf("%.40q: it is in_progress, completed, failed or cancelled", v))
+			return nil, openAIField(
+				"filter",
+				fmt.Sprintf("%.40q: it is in_progress, completed, failed or cancelled", v),
+			)
 		}
 	}
 	all, more, err := s.tenant(w).Collections().Entries(ctx, store, f)

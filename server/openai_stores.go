@@ -103,7 +103,10 @@ func (f *openAIStoreForm) options(w access.Principal) (o konstruct.CollectionOpt
 	for key, v := range f.Metadata {
 		switch n, m := utf8.RuneCountInString(key), utf8.RuneCountInString(v); {
 		case n < 1 || n > maxKey:
-			return o, openAIField("metadata", fmt.Sprintf("the key %.80q has %d characters: it is 1 to %d", key, n, maxKey))
+			return o, openAIField(
+				"metadata",
+				fmt.Sprintf("the key %.80q has %d characters: it is 1 to %d", key, n, maxKey),
+			)
 		case m > maxValue:
 			return o, openAIField("metadata", fmt.Sprintf("%.80q has %d characters, the limit is %d", key, m, maxValue))
 		}

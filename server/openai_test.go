@@ -74,7 +74,8 @@ func TestOpenAIVectorStoresForGo(t *testing.T) {
 	store := must[*openai.VectorStore](t)(client.VectorStores.New(ctx, openai.VectorStoreNewParams{
 		Name: openai.String("Support FAQ"), FileIDs: []string{f.ID}, Metadata: shared.Metadata{"team": "support"},
 		ExpiresAfter: openai.VectorStoreNewParamsExpiresAfter{Days: 7}}))
-	if store.ExpiresAt != store.LastActiveAt+7*24*3600 || store.FileCounts.Total != 1 || store.Metadata["team"] != "support" ||
+	if store.ExpiresAt != store.LastActiveAt+7*24*3600 || store.FileCounts.Total != 1 ||
+		store.Metadata["team"] != "support" ||
 		store.ExpiresAfter.Days != 7 {
 		t.Errorf("%s", store.RawJSON())
 	}
@@ -261,6 +262,9 @@ func TestOpenAIRefusesBadInput(t *testing.T) {
 	client := w.openAIClient(key)
 	f := must[*openai.FileObject](t)(client.Files.New(t.Context(), document("a.md", handbook))).ID
 	vs := must[*openai.VectorStore](t)(client.VectorStores.New(t.Context(), openai.VectorStoreNewParams{})).ID
+	attach, batches := "vector_stores/"+vs+"/files", "vector_stores/"+vs+"/file_batches"
+	searching := "vector_stores/" + vs + "/search"
+	const static = `,"chunking_strategy":{"type":"static","static":{`
 	var many []string
 	for i := range 17 {
 		many = append(many, fmt.Sprintf(`"k%d":1`, i))
@@ -278,33 +282,34 @@ func TestOpenAIRefusesBadInput(t *testing.T) {
 		{"POST", "vector_stores", `{`, 400, ""},
 		{"POST", "vector_stores", `{"name":"\u0000"}`, 400, "name"},
 		{"POST", "vector_stores", `{"expires_after":{"anchor":"created_at","days":1}}`, 400, "expires_after.anchor"},
-		{"POST", "vector_stores", `{"expires_after":{"anchor":"last_active_at","days":366}}`, 400, "expires_after.days"},
+		{"POST", "vector_stores", `{"expires_after":{"anchor":"last_active_at","days":366}}`, 400,
+			"expires_after.days"},
 		{"POST", "vector_stores", `{"metadata":{"a":{"b":"c"}}}`, 400, "metadata"},
 		{"POST", "vector_stores", `{"metadata":{"a":"` + strings.Repeat("x", 513) + `"}}`, 400, "metadata"},
 		{"POST", "vector_stores", `{"file_ids":["` + missing + `"]}`, 404, ""},
 		{"POST", "vector_stores", `{"file_ids":["x"]}`, 404, "file_ids[0]"},
-		{"POST", "vector_stores/" + vs + "/files", `{}`, 400, "file_id"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + missing + `"}`, 404, ""},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":{"a":[1]}}`, 400, "attributes.a"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":{"a":null}}`, 400, "attributes.a"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":{"a":{"b":1}}}`, 400,
+		{"POST", attach, `{}`, 400, "file_id"},
+		{"POST", attach, `{"file_id":"` + missing + `"}`, 404, ""},
+		{"POST", attach, `{"file_id":"` + f + `","attributes":{"a":[1]}}`, 400, "attributes.a"},
+		{"POST", attach, `{"file_id":"` + f + `","attributes":{"a":null}}`, 400, "attributes.a"},
+		{"POST", attach, `{"file_id":"` + f + `","attributes":{"a":{"b":1}}}`, 400,
 			"attributes.a"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":[1]}`, 400, "attributes"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":{` + strings.Join(many, ",") + `}}`,
+		{"POST", attach, `{"file_id":"` + f + `","attributes":[1]}`, 400, "attributes"},
+		{"POST", attach, `{"file_id":"` + f + `","attributes":{` + strings.Join(many, ",") + `}}`,
 			400, "attributes"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":{"` + strings.Repeat("k", 65) +
+		{"POST", attach, `{"file_id":"` + f + `","attributes":{"` + strings.Repeat("k", 65) +
 			`":1}}`, 400, "attributes"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","attributes":{"a":"` +
+		{"POST", attach, `{"file_id":"` + f + `","attributes":{"a":"` +
 			strings.Repeat("x", 513) + `"}}`, 400, "attributes.a"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","chunking_strategy":{"type":"other"}}`, 400,
+		{"POST", attach, `{"file_id":"` + f + `","chunking_strategy":{"type":"other"}}`, 400,
 			"chunking_strategy.type"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `","chunking_strategy":{"type":"static"}}`, 400,
+		{"POST", attach, `{"file_id":"` + f + `","chunking_strategy":{"type":"static"}}`, 400,
 			"chunking_strategy.static"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f +
-			`","chunking_strategy":{"type":"static","static":{"max_chunk_size_tokens":99,"chunk_overlap_tokens":0}}}`, 400,
+		{"POST", attach, `{"file_id":"` + f +
+			`"` + static + `"max_chunk_size_tokens":99,"chunk_overlap_tokens":0}}}`, 400,
 			"chunking_strategy.static.max_chunk_size_tokens"},
-		{"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f +
-			`","chunking_strategy":{"type":"static","static":{"max_chunk_size_tokens":100,"chunk_overlap_tokens":51}}}`, 400,
+		{"POST", attach, `{"file_id":"` + f +
+			`"` + static + `"max_chunk_size_tokens":100,"chunk_overlap_tokens":51}}}`, 400,
 			"chunking_strategy.static.chunk_overlap_tokens"},
 		{"POST", "vector_stores/" + vs + "/files/" + f, `{"attributes":{}}`, 404, ""}, // it is not in the store
 		{"GET", "vector_stores/" + vs + "/files?limit=101", "", 400, "limit"},
@@ -313,29 +318,29 @@ func TestOpenAIRefusesBadInput(t *testing.T) {
 		{"GET", "vector_stores/" + vs + "/files?after=x", "", 400, "after"},
 		{"GET", "vector_stores/" + vs + "/files?filter=done", "", 400, "filter"},
 		{"GET", "vector_stores/" + vs + "/files?page=2", "", 400, "page"},
-		{"POST", "vector_stores/" + vs + "/file_batches", `{}`, 400, "file_ids"},
-		{"POST", "vector_stores/" + vs + "/file_batches", `{"file_ids":[` + ids + `]}`, 400, "file_ids"},
-		{"POST", "vector_stores/" + vs + "/file_batches", `{"file_ids":["` + f + `","` + missing + `"]}`, 404, ""},
-		{"POST", "vector_stores/" + vs + "/file_batches", `{"file_ids":["` + f + `"],"files":[{"file_id":"` + f + `"}]}`,
+		{"POST", batches, `{}`, 400, "file_ids"},
+		{"POST", batches, `{"file_ids":[` + ids + `]}`, 400, "file_ids"},
+		{"POST", batches, `{"file_ids":["` + f + `","` + missing + `"]}`, 404, ""},
+		{"POST", batches, `{"file_ids":["` + f + `"],"files":[{"file_id":"` + f + `"}]}`,
 			400, "files"},
-		{"POST", "vector_stores/" + vs + "/search", `{}`, 400, "query"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":""}`, 400, "query"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":[]}`, 400, "query"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":[7]}`, 400, "query"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","max_num_results":51}`, 400, "max_num_results"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","max_num_results":0}`, 400, "max_num_results"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","ranking_options":{"ranker":"best"}}`, 400,
+		{"POST", searching, `{}`, 400, "query"},
+		{"POST", searching, `{"query":""}`, 400, "query"},
+		{"POST", searching, `{"query":[]}`, 400, "query"},
+		{"POST", searching, `{"query":[7]}`, 400, "query"},
+		{"POST", searching, `{"query":"x","max_num_results":51}`, 400, "max_num_results"},
+		{"POST", searching, `{"query":"x","max_num_results":0}`, 400, "max_num_results"},
+		{"POST", searching, `{"query":"x","ranking_options":{"ranker":"best"}}`, 400,
 			"ranking_options.ranker"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","ranking_options":{"score_threshold":1.1}}`, 400,
+		{"POST", searching, `{"query":"x","ranking_options":{"score_threshold":1.1}}`, 400,
 			"ranking_options.score_threshold"},
-		{"POST", "vector_stores/" + vs + "/search",
+		{"POST", searching,
 			`{"query":"x","ranking_options":{"hybrid_search":{"embedding_weight":0,"text_weight":0}}}`, 400,
 			"ranking_options.hybrid_search"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","filters":{"type":"like","key":"a","value":"b"}}`, 400,
+		{"POST", searching, `{"query":"x","filters":{"type":"like","key":"a","value":"b"}}`, 400,
 			"filters.type"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","filters":{"type":"and","filters":[]}}`, 400,
+		{"POST", searching, `{"query":"x","filters":{"type":"and","filters":[]}}`, 400,
 			"filters.filters"},
-		{"POST", "vector_stores/" + vs + "/search", `{"query":"x","filters":{"type":"or","filters":[{"type":"in","key":"a",` +
+		{"POST", searching, `{"query":"x","filters":{"type":"or","filters":[{"type":"in","key":"a",` +
 			`"value":1}]}}`, 400, "filters.filters[0].value"},
 		{"POST", "uploads", `{"bytes":0,"filename":"x","mime_type":"x","purpose":"assistants"}`, 400, "bytes"},
 		{"POST", "uploads", `{"bytes":1,"filename":"x","mime_type":"x","purpose":"all"}`, 400, "purpose"},
@@ -347,7 +352,16 @@ func TestOpenAIRefusesBadInput(t *testing.T) {
 	} {
 		r := w.ask(c.method, "/openai/v1/"+c.path, key, c.body)
 		if _, param := r.openAIError(t); r.StatusCode != c.status || param != c.param {
-			t.Errorf("%s %s %.100s: %d %s, want %d of %q", c.method, c.path, c.body, r.StatusCode, r.body, c.status, c.param)
+			t.Errorf(
+				"%s %s %.100s: %d %s, want %d of %q",
+				c.method,
+				c.path,
+				c.body,
+				r.StatusCode,
+				r.body,
+				c.status,
+				c.param,
+			)
 		}
 	}
 	// Names may collide: ids identify.
@@ -403,23 +417,33 @@ func TestAnotherTenantsIDsAreNotThere(t *testing.T) {
 		"without the label": {w.keyOf(acme, access.KeyRequest{Labels: []string{"hr"},
 			Permissions: []access.Permission{access.KBRead, access.KBWrite}}), own}} {
 		other, free := c[0], c[1]
+		at, empty := "vector_stores/"+vs, "vector_stores/"+free
 		for _, ask := range [][3]string{
-			{"GET", "files/" + f}, {"GET", "files/" + f + "/content"}, {"DELETE", "files/" + f},
-			{"POST", "uploads/" + u + "/complete", `{"part_ids":["` + part + `"]}`}, {"POST", "uploads/" + u + "/cancel"},
-			{"GET", "vector_stores/" + vs}, {"POST", "vector_stores/" + vs, `{"name":"mine"}`},
-			{"DELETE", "vector_stores/" + vs}, {"POST", "vector_stores/" + vs + "/search", `{"query":"pump"}`},
-			{"GET", "vector_stores/" + vs + "/files"}, {"POST", "vector_stores/" + vs + "/files", `{"file_id":"` + f + `"}`},
-			{"POST", "vector_stores/" + free + "/files", `{"file_id":"` + f + `"}`},
+			{"GET", "files/" + f},
+			{"GET", "files/" + f + "/content"},
+			{"DELETE", "files/" + f},
+			{"POST", "uploads/" + u + "/complete", `{"part_ids":["` + part + `"]}`},
+			{"POST", "uploads/" + u + "/cancel"},
+			{"GET", at},
+			{"POST", at, `{"name":"mine"}`},
+			{"DELETE", at},
+			{"POST", at + "/search", `{"query":"pump"}`},
+			{"GET", at + "/files"},
+			{"POST", at + "/files", `{"file_id":"` + f + `"}`},
+			{"POST", empty + "/files", `{"file_id":"` + f + `"}`},
 			{"POST", "vector_stores", `{"file_ids":["` + f + `"]}`},
-			{"GET", "vector_stores/" + vs + "/files/" + f}, {"GET", "vector_stores/" + free + "/files/" + f},
-			{"POST", "vector_stores/" + vs + "/files/" + f, `{"attributes":{"mine":true}}`},
-			{"GET", "vector_stores/" + vs + "/files/" + f + "/content"}, {"DELETE", "vector_stores/" + vs + "/files/" + f},
-			{"POST", "vector_stores/" + vs + "/file_batches", `{"file_ids":["` + f + `"]}`},
-			{"POST", "vector_stores/" + free + "/file_batches", `{"file_ids":["` + f + `"]}`},
-			{"GET", "vector_stores/" + vs + "/file_batches/" + b.ID}, {"GET", "vector_stores/" + free + "/file_batches/" + b.ID},
-			{"POST", "vector_stores/" + vs + "/file_batches/" + b.ID + "/cancel"},
-			{"GET", "vector_stores/" + vs + "/file_batches/" + b.ID + "/files"},
-			{"GET", "vector_stores/" + free + "/file_batches/" + b.ID + "/files"},
+			{"GET", at + "/files/" + f},
+			{"GET", empty + "/files/" + f},
+			{"POST", at + "/files/" + f, `{"attributes":{"mine":true}}`},
+			{"GET", at + "/files/" + f + "/content"},
+			{"DELETE", at + "/files/" + f},
+			{"POST", at + "/file_batches", `{"file_ids":["` + f + `"]}`},
+			{"POST", empty + "/file_batches", `{"file_ids":["` + f + `"]}`},
+			{"GET", at + "/file_batches/" + b.ID},
+			{"GET", empty + "/file_batches/" + b.ID},
+			{"POST", at + "/file_batches/" + b.ID + "/cancel"},
+			{"GET", at + "/file_batches/" + b.ID + "/files"},
+			{"GET", empty + "/file_batches/" + b.ID + "/files"},
 		} {
 			r := w.ask(ask[0], "/openai/v1/"+ask[1], other, ask[2])
 			r.openAIError(t)

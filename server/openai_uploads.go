@@ -152,5 +152,10 @@ func (s *Server) addOpenAIPart(ctx context.Context, w access.Principal, r *http.
 	if err == nil {
 		err = form.finish()
 	}
-	return openAIPart{openAIID(partPrefix, p.ID), "upload.part", p.CreatedAt.Unix(), openAIID(uploadPrefix, p.Upload)}, err
+	return openAIPart{
+		openAIID(partPrefix, p.ID),
+		"upload.part",
+		p.CreatedAt.Unix(),
+		openAIID(uploadPrefix, p.Upload),
+	}, err
 }

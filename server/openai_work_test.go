@@ -193,7 +193,12 @@ func TestOneFileIsOneDocument(t *testing.T) {
 	}
 	for i, chunking := range []string{`{"type":"auto"}`,
 		`{"type":"static","static":{"max_chunk_size_tokens":200,"chunk_overlap_tokens":50}}`} {
-		w.openAIOK("POST", "vector_stores/"+stores[i]+"/files", key, `{"file_id":"`+f+`","chunking_strategy":`+chunking+`}`)
+		w.openAIOK(
+			"POST",
+			"vector_stores/"+stores[i]+"/files",
+			key,
+			`{"file_id":"`+f+`","chunking_strategy":`+chunking+`}`,
+		)
 		w.settled(key, "vector_stores/"+stores[i]+"/files/"+f)
 	}
 	if n := w.documents(key); n != 2 {
@@ -207,7 +212,10 @@ func TestOneFileIsOneDocument(t *testing.T) {
 	w.openAIOK("POST", "vector_stores/"+stores[0]+"/files", key, `{"file_id":"`+
 		w.form(key, "files", "file", "a.md.gz", gzipped(t, handbook), "purpose", "assistants").text("id")+`"}`)
 	w.settled(key, "vector_stores/"+stores[0])
-	if r := w.openAIOK("GET", "vector_stores/"+stores[0]+"/files", key, ""); !strings.Contains(r.body, "unsupported_file") {
+	if r := w.openAIOK("GET", "vector_stores/"+stores[0]+"/files", key, ""); !strings.Contains(
+		r.body,
+		"unsupported_file",
+	) {
 		t.Errorf("%s", r.body)
 	}
 	if r := w.ask("POST", "/v1/documents/from-url", key, `{"url":"https://example.com"}`); r.StatusCode != 202 {
@@ -236,8 +244,10 @@ func TestOtherDocumentsAreFilesOfAVectorStore(t *testing.T) {
 	if r := w.openAIOK("GET", "vector_stores/"+vs+"/files", key, ""); len(r.ids()) != 1 || r.ids()[0] != id {
 		t.Errorf("%s", r.body)
 	}
-	if r := w.openAIOK("POST", "vector_stores/"+vs+"/search", key, `{"query":"return a pump"}`); !strings.Contains(r.body,
-		id) {
+	if r := w.openAIOK("POST", "vector_stores/"+vs+"/search", key, `{"query":"return a pump"}`); !strings.Contains(
+		r.body,
+		id,
+	) {
 		t.Errorf("%s", r.body)
 	}
 	w.openAIOK("DELETE", "vector_stores/"+vs+"/files/"+id, key, "")
@@ -280,20 +290,23 @@ func TestVectorStoreSearchRanks(t *testing.T) {
 		return all
 	}
 	before := w.count(acme, audit.Filter{Action: audit.ActionRetrieval})
+	const weights = `"max_num_results":1,"ranking_options":{"hybrid_search":{"embedding_weight":`
 	for body, want := range map[string]string{
-		`{"query":"How do I return it?","max_num_results":1}`:                                          "pump",
-		`{"query":"XR-77","max_num_results":1,"ranking_options":{"ranker":"auto"}}`:                    "valve",
-		`{"query":"How do I return it?","max_num_results":1,"ranking_options":{"ranker":"none"}}`:      "pump",
-		`{"query":["How do I return it?","XR-77"],"max_num_results":2}`:                                "valve pump",
-		`{"query":"x","ranking_options":{"score_threshold":1}}`:                                        "",
-		`{"query":"april","filters":{"type":"eq","key":"tax","value":true}}`:                           "tax",
-		`{"query":"April taxes","filters":{"type":"ne","key":"tax","value":true},"max_num_results":3}`: "2",
-		`{"query":"pump","filters":{"type":"in","key":"name","value":["tax.md","none"]}}`:              "tax",
-		`{"query":"pump","filters":{"type":"nin","key":"name","value":["tax.md","valve.md"]}}`:         "pump",
-		`{"query":"pump","filters":{"type":"and","filters":[{"type":"gt","key":"size","value":30},{"type":"lt","key":"size","value":40},{"type":"or","filters":[{"type":"eq","key":"name","value":"pump.md"},{"type":"gte","key":"name","value":"z"}]}]}}`: "pump",
-		`{"query":"pump","filters":{"type":"lte","key":"size","value":1}}`:                                                               "",
-		`{"query":"XR-77","max_num_results":1,"ranking_options":{"hybrid_search":{"embedding_weight":0,"text_weight":1}}}`:               "valve",
-		`{"query":"How do I return it?","max_num_results":1,"ranking_options":{"hybrid_search":{"embedding_weight":1,"text_weight":0}}}`: "pump",
+		`{"query":"How do I return it?","max_num_results":1}`:                                     "pump",
+		`{"query":"XR-77","max_num_results":1,"ranking_options":{"ranker":"auto"}}`:               "valve",
+		`{"query":"How do I return it?","max_num_results":1,"ranking_options":{"ranker":"none"}}`: "pump",
+		`{"query":["How do I return it?","XR-77"],"max_num_results":2}`:                           "valve pump",
+		`{"query":"x","ranking_options":{"score_threshold":1}}`:                                   "",
+		`{"query":"XR-77",` + weights + `0,"text_weight":1}}}`:                                    "valve",
+		`{"query":"How do I return it?",` + weights + `1,"text_weight":0}}}`:                      "pump",
+		`{"query":"april","filters":{"type":"eq","key":"tax","value":true}}`:                      "tax",
+		`{"query":"April","filters":{"type":"ne","key":"tax","value":true}}`:                      "2",
+		`{"query":"pump","filters":{"type":"in","key":"name","value":["tax.md","none"]}}`:         "tax",
+		`{"query":"pump","filters":{"type":"nin","key":"name","value":["tax.md","valve.md"]}}`:    "pump",
+		`{"query":"pump","filters":{"type":"lte","key":"size","value":1}}`:                        "",
+		`{"query":"pump","filters":{"type":"and","filters":[{"type":"gt","key":"size","value":30},` +
+			`{"type":"lt","key":"size","value":40},{"type":"or","filters":[` +
+			`{"type":"eq","key":"name","value":"pump.md"},{"type":"gte","key":"name","value":"z"}]}]}}`: "pump",
 	} {
 		got := names(body)
 		if text := strings.Join(got, " "); text != want && fmt.Sprint(len(got)) != want {
@@ -316,9 +329,12 @@ func TestWhatExpiresIsDeletedByAJob(t *testing.T) {
 	if short.field("expires_at").(float64)-short.field("created_at").(float64) != 3600 {
 		t.Errorf("%s", short.body)
 	}
-	long := w.form(key, "files", "file", "long.md", "Valves are turned to the left.", "purpose", "assistants").text("id")
-	vs := w.openAIOK("POST", "vector_stores", key, `{"file_ids":["`+short.text("id")+`","`+long+`"],"expires_after":{"anchor":`+
-		`"last_active_at","days":1}}`).text("id")
+	long := w.form(key, "files", "file", "long.md", "Valves are turned to the left.", "purpose", "assistants").
+		text("id")
+	vs := w.openAIOK("POST", "vector_stores", key, `{"file_ids":["`+short.text("id")+`","`+long+`"],"expires_after":`+
+		`{"anchor":`+
+		`"last_active_at","days":1}}`).
+		text("id")
 	w.openAIOK("POST", "uploads", key, `{"bytes":5,"filename":"x","mime_type":"x","purpose":"assistants"}`)
 	if r := w.settled(key, "vector_stores/"+vs); r.field("file_counts", "completed") != 2.0 {
 		t.Errorf("%s", r.body)
@@ -330,7 +346,10 @@ func TestWhatExpiresIsDeletedByAJob(t *testing.T) {
 	if _, err := client.Files.Get(t.Context(), short.text("id")); refusal(err) != 404 {
 		t.Errorf("an expired file: %v", err)
 	}
-	w.sql(`SET app.current_tenant = '` + acme.String() + `'; UPDATE kb_collections SET last_active_at = now() - interval '2 days'`)
+	w.sql(
+		`SET app.current_tenant = '` + acme.String() + `'; UPDATE kb_collections
+	  SET last_active_at = now() - interval '2 days'`,
+	)
 	w.soon("the vector store expires", func() bool {
 		return w.openAIOK("GET", "vector_stores/"+vs, key, "").text("status") == "expired"
 	})
@@ -350,9 +369,18 @@ func TestFilesAreMadeOnce(t *testing.T) {
 	w := serve(t)
 	key := w.key(acme, access.KBRead, access.KBWrite)
 	send := func(content string) reply {
-		return w.ask("POST", "/openai/v1/files", key, "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\""+
-			"\r\n\r\n"+content+"\r\n--b\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--b--\r\n",
-			"Content-Type", "multipart/form-data; boundary=b", "Idempotency-Key", "one")
+		return w.ask(
+			"POST",
+			"/openai/v1/files",
+			key,
+			"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\""+
+				"\r\n\r\n"+content+"\r\n--b\r\n"+
+				"Content-Disposition: form-data; name=\"purpose\"\r\n\r\nuser_data\r\n--b--\r\n",
+			"Content-Type",
+			"multipart/form-data; boundary=b",
+			"Idempotency-Key",
+			"one",
+		)
 	}
 	first, second, other := send("x"), send("x"), send("another")
 	if first.StatusCode != 200 || first.body != second.body || other.StatusCode != 400 {

@@ -51,7 +51,8 @@ func (q *SearchRequest) libraryRequest(w access.Principal, at string) (out konst
 		return out, permissionDenied(at+".labels",
 			fmt.Sprintf("%.120q is not granted to you: leave it out, or ask an administrator for it", name))
 	}
-	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels, Collections: q.Collections,
+	out = konstruct.SearchRequest{Text: q.Text, TopK: q.TopK, UserID: q.UserID, Labels: q.Labels,
+		Collections:    q.Collections,
 		ConversationID: q.ConversationID, Mode: q.Mode, LexicalFallback: q.LexicalFallback,
 		Operators: q.Operators, Duplicates: q.Duplicates, MinScore: q.MinScore,
 		Diversity:   q.Diversity,

@@ -132,7 +132,9 @@ func New(c Config) (*Server, error) {
 	}
 	door := c.Konstruct.Door()
 	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door},
-		artifacts: artifact.Store{Door: door}, files: files.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
+		artifacts: artifact.Store{
+			Door: door,
+		}, files: files.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))
 	s.metrics = newMetrics(s)
 	s.spoken, s.recent = s.protocols(), otel.NewRecent()
