@@ -1490,6 +1490,7 @@ class RecordedSearchOptions:
     reranker: str | None = None
     spelled: Any | None = None
     tier: str | None = None
+    weights: Any | None = None
     where: Any | None = None
 
     @classmethod
@@ -1512,6 +1513,7 @@ class RecordedSearchOptions:
             reranker=raw.get("reranker"),
             spelled=raw.get("spelled"),
             tier=raw.get("tier"),
+            weights=raw.get("weights"),
             where=raw.get("where"),
         )
 

@@ -769,6 +769,7 @@ export interface RecordedSearchOptions {
   reranker?: string;
   spelled?: unknown;
   tier?: string;
+  weights?: unknown;
   where?: unknown;
 }
 
