@@ -85,7 +85,8 @@ func TestAFileIsReadAsItWasSent(t *testing.T) {
 	}
 }
 
-// TestWhatBreaksOffLeavesNothing: a client that goes, a file that is too large, and options that are refused at its end.
+// TestWhatBreaksOffLeavesNothing: a client that goes, a file that is too large, and options that are refused at its
+// end.
 func TestWhatBreaksOffLeavesNothing(t *testing.T) {
 	d := testkit.Database(t)
 	s := files.Store{Door: testkit.DoorOf(t, d)}
@@ -95,7 +96,8 @@ func TestWhatBreaksOffLeavesNothing(t *testing.T) {
 		options func() (files.Options, error)
 		want    error
 	}{
-		"a client that goes": {io.MultiReader(bytes.NewReader(make([]byte, 3<<20)), iotest.ErrReader(gone)), options, gone},
+		"a client that goes": {io.MultiReader(bytes.NewReader(make([]byte, 3<<20)), iotest.ErrReader(gone)), options,
+			gone},
 		"refused options": {strings.NewReader("x"), func() (files.Options, error) { return files.Options{}, refused },
 			refused},
 		"empty":     {strings.NewReader(""), options, files.ErrEmpty},
