@@ -60,6 +60,7 @@ fuzz: setup ## fuzz everything that reads a stranger's bytes, a minute each
 	go test -run '^$$' -fuzz FuzzWire -fuzztime 1m -fuzzminimizetime 1x ./server/httpwire
 	go test -run '^$$' -fuzz FuzzMeta -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzForm -fuzztime 1m -fuzzminimizetime 1x ./server
+	go test -run '^$$' -fuzz FuzzOpenAIForm -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzQuestions -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzMCP -fuzztime 1m -fuzzminimizetime 1x ./server
 	go test -run '^$$' -fuzz FuzzHook -fuzztime 1m -fuzzminimizetime 1x ./hook

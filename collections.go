@@ -53,9 +53,9 @@ func (g Collections) Documents(ctx context.Context, collection, after uuid.UUID,
 	return kb.ListCollected(ctx, g.t.k.door, g.t.id, collection, after, limit)
 }
 
-// Entries returns the entries that documents have in collections, by the documents' ids; of a document that is in
+// EntriesIn returns the entries that documents have in collections, by the documents' ids; of a document that is in
 // several, the first.
-func (g Collections) Entries(ctx context.Context, collections, documents []uuid.UUID) (
+func (g Collections) EntriesIn(ctx context.Context, collections, documents []uuid.UUID) (
 	entries map[uuid.UUID]CollectionDocument, err error) {
 	err = g.t.k.door.Tx(ctx, g.t.id, func(ctx context.Context, tx pgx.Tx) error {
 		entries, err = kb.FindCollected(ctx, tx, g.t.id, collections, documents)
@@ -84,7 +84,7 @@ func (a *Agent) collectionChange(ctx context.Context, change string,
 func (a *Agent) CreateCollection(ctx context.Context, o CollectionOptions) (Collection, uuid.UUID, error) {
 	return a.collectionChange(ctx, audit.CollectionCreated,
 		func(ctx context.Context, tx pgx.Tx) (c Collection, _ []uuid.UUID, err error) {
-			c, err = kb.CreateCollection(ctx, tx, a.t.id, o, true)
+			c, err = kb.CreateCollection(ctx, tx, a.t.id, o, !o.SharedName)
 			return c, nil, err
 		})
 }
@@ -94,7 +94,7 @@ func (a *Agent) UpdateCollection(ctx context.Context, id uuid.UUID,
 	o CollectionOptions) (Collection, uuid.UUID, error) {
 	return a.collectionChange(ctx, audit.CollectionUpdated,
 		func(ctx context.Context, tx pgx.Tx) (c Collection, _ []uuid.UUID, err error) {
-			c, err = kb.UpdateCollection(ctx, tx, a.t.id, id, o, true)
+			c, err = kb.UpdateCollection(ctx, tx, a.t.id, id, o, !o.SharedName)
 			return c, nil, err
 		})
 }
@@ -134,10 +134,11 @@ func (a *Agent) Uncollect(ctx context.Context, collection, document uuid.UUID) (
 	return event, err
 }
 
-// collectionExpirer has collections expire. It is the worker of fairqueue.Collections, and a fairqueue.Scheduler.
+// collectionExpirer has collections and files expire, and removes documents of files that are in no collection any
+// more. It is the worker of fairqueue.Collections, and a fairqueue.Scheduler.
 type collectionExpirer struct{ k *Konstruct }
 
-// Work has a tenant's collections expire that are due, each with an event. It implements fairqueue.Worker.
+// Work has a tenant's collections and files expire that are due, each with an event. It implements fairqueue.Worker.
 func (x collectionExpirer) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
 	a := x.k.Tenant(tenant).Agent(uuid.NewSHA1(tenant, []byte("konstruct expiry of collections")))
 	for {
@@ -151,14 +152,19 @@ func (x collectionExpirer) Work(ctx context.Context, tenant uuid.UUID) (worked b
 				Change: audit.CollectionExpired, Documents: entries, Count: len(entries)}.Event)
 			return err
 		})
-		if err != nil || !gone {
+		if err != nil {
 			return worked, err
+		}
+		if !gone {
+			break
 		}
 		worked = true
 	}
+	files, err := a.expireFiles(ctx)
+	return worked || files, err
 }
 
-// Next returns in what time the tenant's next collection is due. It implements fairqueue.Scheduler.
+// Next returns in what time something of the tenant's is due. It implements fairqueue.Scheduler.
 func (x collectionExpirer) Next(ctx context.Context, tenant uuid.UUID) (wait time.Duration, open bool, err error) {
 	err = x.k.door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
 		wait, open, err = kb.NextExpiry(ctx, tx, tenant)

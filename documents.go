@@ -45,6 +45,16 @@ func (g Documents) Get(ctx context.Context, id uuid.UUID) (Document, []Passage, 
 	return kb.GetDocument(ctx, g.t.k.door, g.t.id, id)
 }
 
+// Find returns a document without its passages, or kb.ErrNotFound.
+func (g Documents) Find(ctx context.Context, id uuid.UUID) (Document, error) {
+	return kb.FindDocument(ctx, g.t.k.door, g.t.id, id)
+}
+
+// WholeText returns the text of a document, or kb.ErrNotFound.
+func (g Documents) WholeText(ctx context.Context, id uuid.UUID) (string, error) {
+	return kb.DocumentText(ctx, g.t.k.door, g.t.id, id)
+}
+
 // List returns at most limit ingest jobs in one state (empty: any), beginning after the given id; uuid.Nil begins with
 // the first.
 func (g Jobs) List(ctx context.Context, state kb.JobState, after uuid.UUID, limit int) ([]Job, error) {

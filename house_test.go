@@ -81,6 +81,11 @@ func TestImportRules(t *testing.T) {
 	for _, what := range []string{"audit", "kb", "notary", "evidence", "access", "artifact", "fairqueue", "server"} {
 		forbid(own, "webhook", module+"/"+what)
 	}
+	// Files are kept without knowing what is made of them.
+	for _, what := range []string{"kb", "audit", "search", "access", "artifact"} {
+		forbid(own, "files", module+"/"+what)
+	}
+	forbid(own, "kb", module+"/files")
 	// Search reads what the knowledge base stores, and stores nothing.
 	forbid(own, "kb", module+"/search")
 	forbid(imports, "search", module+"/audit")

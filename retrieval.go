@@ -67,9 +67,14 @@ type SearchRequest struct {
 	Neighbours  int
 	After       string
 	Within      time.Duration
+	// Weights are what similarity and words count in hybrid mode; nil is the default.
+	Weights *search.Weights
 	// Rerank has Config.Reranker reorder the first fifty hits; scores are then the reranker's.
 	Rerank bool
 }
+
+// Reranks reports whether there is a reranker: see SearchRequest.Rerank.
+func (k *Konstruct) Reranks() bool { return k.reranker != nil }
 
 // MaxQuery is the largest length of a query, in bytes; the model reads some 256 tokens of it.
 const MaxQuery = search.MaxText
@@ -183,7 +188,7 @@ func (q *SearchRequest) kbQuery(model string, vector []float32) search.Query {
 	return search.Query{Mode: q.Mode, Text: q.Text, Operators: q.operators(), Natural: !q.operators(),
 		Duplicates: q.Duplicates, Vector: vector, Model: model, K: k, Where: q.Where, Filter: q.Filter,
 		MinScore: q.MinScore, Diversity: q.Diversity, PerDocument: q.PerDocument,
-		Neighbours: q.Neighbours, After: q.After, Within: q.Within}
+		Neighbours: q.Neighbours, Weights: q.Weights, After: q.After, Within: q.Within}
 }
 
 // searchBatch is SearchBatch with one model.
@@ -243,6 +248,9 @@ func (a *Agent) searchOne(ctx context.Context, tx pgx.Tx, q *SearchRequest, quer
 	}
 	if q.Filter != nil {
 		how.Filter = q.Filter
+	}
+	if q.Weights != nil {
+		how.Weights = q.Weights
 	}
 	if len(f.Corrections) > 0 {
 		how.Corrections = visibleCorrections(f.Corrections, labels)

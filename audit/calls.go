@@ -271,6 +271,7 @@ type SearchOptions struct {
 	Operators   *bool    `json:"operators,omitempty"`
 	Duplicates  bool     `json:"duplicates,omitempty"`
 	Neighbours  int      `json:"neighbours,omitempty"`
+	Weights     any      `json:"weights,omitempty"` // of similarity and words
 	After       string   `json:"after,omitempty"`
 	Reranker    string   `json:"reranker,omitempty"` // the model that reordered the hits
 	Fallback    string   `json:"fallback,omitempty"` // why the search was lexical only
@@ -371,6 +372,7 @@ const (
 	CollectionExpired = "expired"
 	DocumentsAdded    = "documents_added" // or their attributes set
 	DocumentsTaken    = "documents_taken_out"
+	BatchCancelled    = "batch_cancelled" // files that were attached together are not ingested any more
 )
 
 // MaxChangedDocuments is how many documents one event of a collection names at most.

@@ -72,7 +72,7 @@ func (k *claimSet) claim(ctx context.Context) (c *claim, err error) {
 				u := &c.upload
 				var sees []string
 				err := r.Scan(&c.id, &c.agent, &c.attempt, &u.Source, &u.Filename, &u.Labels, &u.Metadata,
-					&u.Chunking, &u.ETag, &u.leaf, &u.Seq, &sees, &u.Collections, &u.Attributes, &u.Content)
+					&u.Chunking, &u.ETag, &u.leaf, &u.Seq, &sees, &u.Collections, &u.Attributes, &u.File, &u.Content)
 				c.sees = tenantdb.LabelsOf(sees...)
 				return &c, err
 			})

@@ -2,6 +2,7 @@ package kb
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"strings"
@@ -244,13 +245,14 @@ func ExpireCollection(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (c *Coll
 	return c, documents, nil
 }
 
-// NextExpiry returns in what time the tenant's next collection expires, 0 for now; open is false where none does.
+//go:embed sql/next_expiry.sql
+var nextExpirySQL string
+
+// NextExpiry returns in what time something of the tenant's expires next, 0 for now; open is false where nothing does.
 func NextExpiry(ctx context.Context, tx pgx.Tx, tenant uuid.UUID) (wait time.Duration, open bool, err error) {
 	var seconds *float64
-	if err = tx.QueryRow(ctx, `SELECT extract(epoch FROM min(last_active_at + expires_days * interval '1 day') - now())
-	    FROM kb_collections WHERE tenant_id = $1 AND expires_days IS NOT NULL AND NOT expired`, tenant).
-		Scan(&seconds); err != nil {
-		return 0, false, fmt.Errorf("kb: look when collections expire: %w", err)
+	if err = tx.QueryRow(ctx, nextExpirySQL, tenant).Scan(&seconds); err != nil {
+		return 0, false, fmt.Errorf("kb: look what expires: %w", err)
 	}
 	if seconds == nil {
 		return 0, false, nil

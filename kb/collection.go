@@ -52,6 +52,8 @@ type CollectionOptions struct {
 	Labels            []string
 	Metadata          map[string]any
 	ExpiresDays       *int // 0 is never
+	// SharedName lets other collections have the name, too: ids identify them.
+	SharedName bool
 }
 
 // Limits on collections.
@@ -247,6 +249,35 @@ func ListCollections(ctx context.Context, door *tenantdb.Door, tenant, after uui
 		return nil, fmt.Errorf("kb: list collections: %w", err)
 	}
 	return all, nil
+}
+
+// PageCollections returns a page of a tenant's collections in the order of their creation, and whether there are more;
+// or ErrNoCursor.
+func PageCollections(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
+	page Page) (all []Collection, more bool, err error) {
+	at := func(id string) string {
+		return `SELECT b.created_at, b.id FROM kb_collections b WHERE b.tenant_id = $1 AND b.id = ` + id
+	}
+	sql, args := page.SQL([]string{"c.created_at", "c.id"}, at, []any{tenant})
+	err = door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, collectionsSQL+sql, args...)
+		if err == nil {
+			all, err = pgx.CollectRows(rows, scanCollection)
+		}
+		for _, cursor := range []*uuid.UUID{page.After, page.Before} {
+			if err == nil && len(all) == 0 && cursor != nil {
+				if _, err = lockCollection(ctx, tx, tenant, *cursor, ``); errors.Is(err, ErrNoCollection) {
+					return ErrNoCursor
+				}
+			}
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrNoCursor) {
+		return nil, false, fmt.Errorf("kb: list collections: %w", err)
+	}
+	all, more = CutPage(page, all)
+	return all, more, err
 }
 
 // UpdateCollection changes what o sets, within the caller's transaction. Unique is as in CreateCollection.

@@ -142,6 +142,21 @@ func GetDocument(ctx context.Context, door *tenantdb.Door,
 	return d, passages, nil
 }
 
+// FindDocument returns a document without its passages, or ErrNotFound.
+func FindDocument(ctx context.Context, door *tenantdb.Door, tenant, id uuid.UUID) (d Document, err error) {
+	err = door.Query(ctx, tenant, documentsSQL+` AND d.id = $2`, []any{tenant, id}, func(rows pgx.Rows) error {
+		d, err = pgx.CollectExactlyOneRow(rows, scanDocument)
+		return err
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return d, ErrNotFound
+	}
+	if err != nil {
+		return d, fmt.Errorf("kb: find %s: %w", id, err)
+	}
+	return d, nil
+}
+
 // FindByName returns which of some names are sources or file names of documents that have passages.
 func FindByName(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID, names []string) (map[string]bool, error) {
 	found := map[string]bool{}

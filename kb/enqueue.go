@@ -115,6 +115,8 @@ type Upload struct {
 	Filename string
 	// Content is the file; nil for a page, which the job fetches by its URL.
 	Content []byte
+	// File is one that is stored already, whose content is read when its turn comes: see Attach.
+	File *uuid.UUID
 	// ETag is what its site or bucket calls this content, if it does.
 	ETag string
 	// Seq is its place in the order of uploads and deletions, from NextSeq; where it is zero, the upload is the newest.
@@ -136,6 +138,9 @@ func (u *Upload) Check() error {
 		strings.ToValidUTF8(u.Filename, "") != u.Filename:
 		return fmt.Errorf("filename: it is UTF-8 text of at most %d bytes", maxFilename)
 	case u.failed != nil:
+	case strings.HasPrefix(u.Source, fileSource) && u.File == nil:
+		return fmt.Errorf("source: what begins with %s is a stored file's: use another", fileSource)
+	case u.File != nil:
 	case u.Content == nil && !isURL(u.Source):
 		return errors.New("content: there is none, and the source is no http:// or https:// URL to read it from")
 	case u.Content != nil && len(u.Content) == 0:
@@ -191,11 +196,11 @@ func Enqueue(ctx context.Context, tx pgx.Tx, tenant, agent uuid.UUID, uploads ..
 			continue
 		}
 		b.Queue(`INSERT INTO kb_jobs (tenant_id, id, agent_id, source, filename, labels, given, etag, leaf, seq,
-			chunking, collections, attributes, sees)
+			chunking, collections, attributes, file_id, sees)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, least(nullif($10::bigint, 0), nextval('kb_seq')), $11, $12, $13,
-			CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END)`,
+			$14, CASE current_setting('app.current_labels', true) WHEN '*' THEN '{*}' ELSE kb_granted() END)`,
 			tenant, id, agent, u.Source, u.Filename, u.Labels, u.Metadata, u.ETag, u.leaf, u.Seq, u.Chunking,
-			u.Collections, u.Attributes)
+			u.Collections, u.Attributes, u.File)
 		for _, c := range u.Collections {
 			joined[c] = true
 		}

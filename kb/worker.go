@@ -17,6 +17,9 @@ const workTime = 2 * time.Second
 // endedJobTTL is when jobs that are done or cancelled are forgotten.
 const endedJobTTL = 7 * 24 * time.Hour
 
+// diedReason begins the reason of a job whose workers did not survive it.
+const diedReason = "whoever worked on it died"
+
 // Work ingests, for a short while, what was enqueued for a tenant. It returns false where nothing is due.
 func (in *Ingester) Work(ctx context.Context, tenant uuid.UUID) (worked bool, err error) {
 	k := &claimSet{door: in.Door, tenant: tenant, log: in.Logger, open: map[uuid.UUID]*claim{}}
@@ -67,7 +70,9 @@ func (in *Ingester) unpackFile(k *claimSet, c *claim, put func(*ingestJob) bool)
 		raw: c.upload.Content, etag: c.upload.ETag}
 	switch {
 	case c.attempt > maxAttempts:
-		return itself(f, fmt.Errorf("whoever worked on it died, %d times", maxAttempts)), nil
+		return itself(f, fmt.Errorf(diedReason+", %d times", maxAttempts)), nil
+	case f.raw == nil && c.upload.File != nil:
+		return itself(f, errFileGone), nil
 	case f.raw == nil:
 		if f, err = in.page(c.upload.Source); err != nil {
 			return itself(f, err), nil
@@ -81,6 +86,10 @@ func (in *Ingester) unpackFile(k *claimSet, c *claim, put func(*ingestJob) bool)
 		if g.path == f.path && g.member == "" {
 			whole, more = true, itself(g, failed)
 			return more
+		}
+		if c.upload.File != nil { // one file is one document
+			whole, more = true, itself(f, errFileHolds)
+			return false
 		}
 		return skipResult(failed) || h.add(c.ctx, g, failed)
 	})

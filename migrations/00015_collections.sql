@@ -217,24 +217,25 @@ CREATE FUNCTION public.kb_hidden_collections(granted text[]) RETURNS SETOF uuid
      AND c.labels <> '{}' AND NOT c.labels && coalesce(granted, '{}')
 $hidden$;
 
--- Has the expiry of a tenant's collections looked at when the first may be due: see kb_wake.
+-- Has the expiry of a tenant's collections looked at when the first may be due: see kb_wake. A ticket that is scheduled
+-- for later does not do.
+CREATE FUNCTION public.kb_wake_expiry(tenant uuid, first timestamptz) RETURNS void
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
+BEGIN
+  PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct collections ' || tenant, 0));
+  IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (
+    SELECT FROM public.river_job r
+     WHERE r.tenant_id = tenant AND r.queue = 'collections' AND r.finalized_at IS NULL
+       AND (r.state <> 'scheduled' OR r.scheduled_at <= first)) THEN
+    INSERT INTO public.river_job (kind, queue, args, state, scheduled_at)
+    VALUES ('tenant', 'collections', jsonb_build_object('tenant', tenant), 'scheduled', first);
+  END IF;
+END $wake$;
 CREATE FUNCTION public.kb_wake_collections() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
-DECLARE tenant uuid; first timestamptz;
 BEGIN
-  FOR tenant, first IN
-    SELECT n.tenant_id, min(n.last_active_at + n.expires_days * interval '1 day') FROM new_collections n
-     WHERE n.expires_days IS NOT NULL AND NOT n.expired GROUP BY n.tenant_id
-  LOOP
-    PERFORM pg_advisory_xact_lock_shared(hashtextextended('konstruct collections ' || tenant, 0));
-    IF current_setting('transaction_isolation') <> 'read committed' OR NOT EXISTS (
-      SELECT FROM public.river_job r
-       WHERE r.tenant_id = tenant AND r.queue = 'collections' AND r.finalized_at IS NULL
-         AND (r.state <> 'scheduled' OR r.scheduled_at <= first)) THEN
-      INSERT INTO public.river_job (kind, queue, args, state, scheduled_at)
-      VALUES ('tenant', 'collections', jsonb_build_object('tenant', tenant), 'scheduled', first);
-    END IF;
-  END LOOP;
+  PERFORM public.kb_wake_expiry(n.tenant_id, min(n.last_active_at + n.expires_days * interval '1 day'))
+     FROM new_collections n WHERE n.expires_days IS NOT NULL AND NOT n.expired GROUP BY n.tenant_id;
   RETURN NULL;
 END $wake$;
 CREATE TRIGGER kb_collections_came AFTER INSERT ON public.kb_collections
@@ -248,7 +249,7 @@ END $isolate$;
 GRANT SELECT, INSERT, UPDATE, DELETE
   ON public.kb_collections, public.kb_collection_documents, public.kb_collection_points TO konstruct_app;
 REVOKE ALL ON FUNCTION public.kb_collect, public.kb_jobs_settled, public.kb_hidden_collections,
-  public.kb_wake_collections, public.kb_collection_points_came,
+  public.kb_wake_collections, public.kb_wake_expiry, public.kb_collection_points_came,
   public.kb_collection_points_went, public.kb_collection_points_truncated, public.kb_collection_entries_came,
   public.kb_collection_entries_went FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION public.kb_collect, public.kb_hidden_collections TO konstruct_app;
@@ -286,7 +287,7 @@ DROP TRIGGER kb_collection_points_came ON public.kb_points;
 DROP TRIGGER kb_collection_points_went ON public.kb_points;
 DROP TRIGGER kb_collection_points_truncated ON public.kb_points;
 DROP TABLE public.kb_collection_points, public.kb_collection_documents, public.kb_collections;
-DROP FUNCTION public.kb_wake_collections, public.kb_hidden_collections,
+DROP FUNCTION public.kb_wake_collections, public.kb_wake_expiry, public.kb_hidden_collections,
   public.kb_jobs_settled, public.kb_collect, public.kb_collection_points_came, public.kb_collection_points_went,
   public.kb_collection_points_truncated, public.kb_collection_entries_came, public.kb_collection_entries_went;
 ALTER TABLE public.kb_jobs DROP COLUMN attributes, DROP COLUMN collections;

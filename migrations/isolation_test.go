@@ -96,6 +96,16 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 					ids[0] + `', '` + ids[1] + `')`,
 				`INSERT INTO webhook_attempts (tenant_id, endpoint_id, message_id, attempt, response) VALUES ('` +
 					tenant + `', '` + ids[0] + `', '` + ids[1] + `', 1, '` + secret + `')`,
+				`INSERT INTO kb_files (tenant_id, id, filename, purpose, bytes) VALUES ('` + tenant + `', '` + ids[0] +
+					`', '` + secret + `', 'assistants', 1)`,
+				`INSERT INTO kb_file_uploads (tenant_id, id, filename, purpose, expires_at) VALUES ('` + tenant +
+					`', '` + ids[0] + `', '` + secret + `', 'assistants', now())`,
+				`INSERT INTO kb_file_parts (tenant_id, id, file_id) VALUES ('` + tenant + `', '` + ids[0] + `', '` +
+					ids[0] + `')`,
+				`INSERT INTO kb_file_pieces (tenant_id, part_id, start, content) VALUES ('` + tenant + `', '` + ids[0] +
+					`', 0, '` + secret + `')`,
+				`INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ('` + tenant + `', '` + ids[0] +
+					`', '` + ids[0] + `')`,
 			} {
 				if _, err := tx.Exec(t.Context(), sql); err != nil {
 					t.Fatalf("%s: %v", sql, err)
@@ -320,6 +330,32 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 			VALUES ('` + tenantB + `', '` + docB + `', '` + chunkB + `', 2)`, rls},
 		{"an attempt of another's delivery", `INSERT INTO webhook_attempts (tenant_id, endpoint_id, message_id, attempt)
 			VALUES ('` + tenantA + `', '` + docB + `', '` + chunkB + `', 2)`, fk},
+		{"forged stored file", `INSERT INTO kb_files (tenant_id, id, filename, purpose, bytes) VALUES ('` + tenantB +
+			`', gen_random_uuid(), '', '', 1)`, rls},
+		{"giving a stored file away", `UPDATE kb_files SET tenant_id = '` + tenantB + `'`, rls},
+		{"forged upload", `INSERT INTO kb_file_uploads (tenant_id, id, filename, purpose, expires_at) VALUES ('` +
+			tenantB + `', gen_random_uuid(), '', '', now())`, rls},
+		{"forged part", `INSERT INTO kb_file_parts (tenant_id, id, file_id) VALUES ('` + tenantB +
+			`', gen_random_uuid(), '` + docB + `')`, rls},
+		{"a part of another's file", `INSERT INTO kb_file_parts (tenant_id, id, file_id) VALUES ('` + tenantA +
+			`', gen_random_uuid(), '` + docB + `')`, fk},
+		{"a part of another's upload", `INSERT INTO kb_file_parts (tenant_id, id, upload_id) VALUES ('` + tenantA +
+			`', gen_random_uuid(), '` + docB + `')`, fk},
+		{"a piece of a stored file of another's", `INSERT INTO kb_file_pieces (tenant_id, part_id, start, content)
+			VALUES ('` + tenantA + `', '` + docB + `', 9, '')`, fk},
+		{"forged piece of a stored file", `INSERT INTO kb_file_pieces (tenant_id, part_id, start, content) VALUES ('` +
+			tenantB + `', '` + docB + `', 9, '')`, rls},
+		{"forged batch", `INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ('` + tenantB +
+			`', gen_random_uuid(), '` + docB + `')`, rls},
+		{"a batch in another's collection", `INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ('` +
+			tenantA + `', gen_random_uuid(), '` + docB + `')`, fk},
+		{"another's stored file in a collection",
+			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, file_id) VALUES ('` + tenantA +
+				`', 'aaaaaaaa-0000-4000-8000-000000000001', gen_random_uuid(), '` + docB + `')`, fk},
+		{"another's batch in a collection",
+			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, batch_id) VALUES ('` + tenantA +
+				`', 'aaaaaaaa-0000-4000-8000-000000000001', gen_random_uuid(), '` + docB + `')`, fk},
+		{"waking another's expiry", `SELECT kb_wake_expiry('` + tenantB + `', now())`, denied},
 		{"changing a report", `UPDATE audit_reports SET event = '{}'`, denied},
 		{"giving a chunk away", `UPDATE kb_chunks SET tenant_id = '` + tenantB + `'`, rls},
 		{"an index of one's own", `CREATE INDEX mine ON kb_points (half)`, denied},
@@ -468,11 +504,11 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]string{"audit_count_days", "audit_figures", "audit_find_run", "audit_find_words",
-		"audit_sealed_here", "audit_words", "kb_bury", "kb_dictionary", "kb_fold",
-		"kb_granted", "kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned",
-		"kb_pairs", "kb_parts", "kb_postings", "kb_question", "kb_read", "kb_sequence", "kb_term", "kb_tokens",
-		"kb_umlauts", "kb_wake_index", "konstruct_schema", "webhook_emit", "webhook_escalation_due",
-		"webhook_message_id"}, got); d != "" {
+		"audit_sealed_here", "audit_words", "kb_bury", "kb_collect", "kb_dictionary", "kb_fold",
+		"kb_granted", "kb_hidden_collections", "kb_hidden_documents", "kb_hidden_files",
+		"kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned", "kb_pairs", "kb_parts", "kb_postings",
+		"kb_question", "kb_read", "kb_sequence", "kb_term", "kb_time", "kb_tokens", "kb_umlauts",
+		"kb_wake_index", "konstruct_schema", "webhook_emit", "webhook_escalation_due", "webhook_message_id"}, got); d != "" {
 		t.Errorf("what the app may run (-want +got):\n%s", d)
 	}
 }

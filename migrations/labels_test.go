@@ -56,6 +56,16 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`', '` + secret + `', '{legal}')`,
 			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id) VALUES ('` + tenantA +
 				`', '` + docLegal + `', '` + docLegal + `', '` + docLegal + `')`,
+			`INSERT INTO kb_files (tenant_id, id, filename, purpose, bytes, labels) VALUES ('` + tenantA + `', '` +
+				docLegal + `', '` + secret + `', 'assistants', 1, '{legal}')`,
+			`INSERT INTO kb_file_uploads (tenant_id, id, filename, purpose, expires_at, labels) VALUES ('` + tenantA +
+				`', '` + docLegal + `', '` + secret + `', 'assistants', now(), '{legal}')`,
+			`INSERT INTO kb_file_parts (tenant_id, id, file_id, labels) VALUES ('` + tenantA + `', '` + docLegal +
+				`', '` + docLegal + `', '{legal}')`,
+			`INSERT INTO kb_file_pieces (tenant_id, part_id, start, content) VALUES ('` + tenantA + `', '` + docLegal +
+				`', 0, '` + secret + `')`,
+			`INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ('` + tenantA + `', '` + docLegal +
+				`', '` + docLegal + `')`,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				t.Fatalf("%s: %v", sql, err)
@@ -67,14 +77,15 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 			AND i.attname = 'tenant_id'
 	    JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
 	   WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
-	     AND (a.attname IN ('document_id', 'chunk_id', 'job_id', 'file_id', 'labels') OR c.relname = 'kb_documents')
+	     AND (a.attname IN ('document_id', 'chunk_id', 'job_id', 'file_id', 'part_id', 'collection_id', 'labels')
+	       OR c.relname = 'kb_documents')
 	     ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	tables = slices.DeleteFunc(tables, func(s string) bool { return ofDocuments[s] != "" })
-	if err != nil || len(tables) != 15 {
+	if err != nil || len(tables) != 20 {
 		t.Fatalf("%v know documents, %v", tables, err)
 	}
 	for _, table := range tables {
@@ -185,6 +196,18 @@ func TestNobodyWritesPastTheirLabels(t *testing.T) {
 			VALUES ($1, gen_random_uuid(), gen_random_uuid(), 'file:///legal', 'x')`,
 		"an upload with one": `INSERT INTO artifact_files (tenant_id, id, kind, given, expires_at, labels)
 			VALUES ($1, gen_random_uuid(), 'upload', '{}', now(), '{legal}')`,
+		"a stored file with one": `INSERT INTO kb_files (tenant_id, id, filename, purpose, bytes, labels)
+			VALUES ($1, gen_random_uuid(), 'x', 'assistants', 1, '{legal}')`,
+		"an upload of parts with one": `INSERT INTO kb_file_uploads
+			(tenant_id, id, filename, purpose, expires_at, labels)
+			VALUES ($1, gen_random_uuid(), 'x', 'assistants', now(), '{legal}')`,
+		"a piece of its stored file": `INSERT INTO kb_file_pieces (tenant_id, part_id, start, content) VALUES ($1, '` +
+			docLegal + `', 1, 'x')`,
+		"a batch in its collection": `INSERT INTO kb_file_batches (tenant_id, id, collection_id)
+			VALUES ($1, gen_random_uuid(), '` + docLegal + `')`,
+		"an entry of its stored file": `WITH c AS (INSERT INTO kb_collections (tenant_id, id) VALUES ($1, '` + id + `'))
+			INSERT INTO kb_collection_documents (tenant_id, collection_id, id, file_id)
+			VALUES ($1, '` + id + `', '` + docLegal + `', '` + docLegal + `')`,
 		"a piece of its upload": `INSERT INTO artifact_pieces (tenant_id, file_id, start, content) VALUES ($1, '` +
 			docLegal + `', 1, 'x')`,
 		"a vector of it": `INSERT INTO kb_vectors (tenant_id, chunk_id, model, embedding) VALUES ($1, '` +
@@ -211,6 +234,8 @@ func TestNobodyAddsLabelsThatTheyLack(t *testing.T) {
 		{"{legal}", `UPDATE kb_jobs SET sees = '{*}'`, refused},
 		{"{legal}", `UPDATE kb_jobs SET sees = '{hr}'`, refused},
 		{"{legal}", `UPDATE artifact_files SET labels = '{legal,hr}'`, refused},
+		{"{legal}", `UPDATE kb_files SET labels = '{legal,hr}'`, refused},
+		{"{legal}", `UPDATE kb_file_parts SET labels = '{legal,hr}'`, refused},
 		{"{legal}", `INSERT INTO kb_sources SELECT * FROM kb_sources
 			ON CONFLICT (tenant_id, document_id) DO UPDATE SET labels = '{legal,hr}'`, refused},
 		{"{legal}", `UPDATE kb_sources SET title = 'x', labels = '{legal}'`, allowed},
@@ -243,7 +268,7 @@ func TestNobodyAddsLabelsThatTheyLack(t *testing.T) {
 // arguments.
 func TestWhatIsHiddenIsTheTenantsOwn(t *testing.T) {
 	d, app, _ := labelled(t)
-	for _, f := range []string{"kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources"} {
+	for _, f := range []string{"kb_hidden_documents", "kb_hidden_passages", "kb_hidden_sources", "kb_hidden_files"} {
 		for arg, hidden := range map[string]int{`'{hr}'`: 1, `'{}'`: 1, `NULL`: 1, `'{NULL}'`: 1, `'{legal}'`: 0,
 			`'{{hr,legal}}'`: 0, `array_fill('x'::text, '{100000}')`: 1} {
 			for tenant, own := range map[string]bool{tenantA: true, tenantB: false, "": false,

@@ -42,6 +42,9 @@ func (q *Query) fingerprint() string {
 	if q.Filter != nil {
 		_ = json.NewEncoder(h).Encode(q.Filter)
 	}
+	if q.Weights != nil {
+		fmt.Fprintf(h, "%v", *q.Weights)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

@@ -61,12 +61,29 @@ type Query struct {
 	PerDocument bool
 	// Neighbours is how many passages before and after each hit come with it.
 	Neighbours int
+	// Weights are what similarity and words count in hybrid mode; nil is what served best on several collections.
+	Weights *Weights
 	// After continues where another search ended: its Found.Next.
 	After string
 	// Duplicates returns each of several equal passages; else they take one place, which names the others.
 	Duplicates bool
 	// Within is how long the database may work on it; 0 is as long as it takes. ErrSlow when it was not enough.
 	Within time.Duration
+}
+
+// Weights are what similarity and words count, by their share in the sum.
+type Weights struct {
+	Semantic float64 `json:"semantic"`
+	Lexical  float64 `json:"lexical"`
+}
+
+// fusion returns what similarity and words count in this query.
+func (q *Query) fusion() fusion {
+	f := hybridFusion
+	if w := q.Weights; w != nil {
+		f.Similarity, f.Words = w.Semantic/(w.Semantic+w.Lexical), w.Lexical/(w.Semantic+w.Lexical)
+	}
+	return f
 }
 
 // Hit is one passage that a search found.
@@ -154,6 +171,11 @@ func (q *Query) check() error {
 		return bad("collections", "%d, the limit is %d", len(q.Collections), kb.MaxCollectionsOf)
 	case q.MinScore != nil && (math.IsNaN(*q.MinScore) || math.IsInf(*q.MinScore, 0)):
 		return bad("min-score", "%v is no score", *q.MinScore)
+	case q.Weights != nil && !(q.Weights.Semantic >= 0 && q.Weights.Lexical >= 0 &&
+		q.Weights.Semantic+q.Weights.Lexical > 0 && q.Weights.Semantic+q.Weights.Lexical < math.MaxFloat64):
+		return bad("weights", "%v and %v: they are 0 or more, and not both 0", q.Weights.Semantic, q.Weights.Lexical)
+	case q.Weights != nil && q.Mode != Hybrid:
+		return bad("weights", "they are for hybrid mode alone")
 	case q.Diversity > 0 && q.Model != "":
 		return bad("diversity", "it is for the first model, and %s serves", q.Model)
 	case q.Diversity > 0 && (q.PerDocument || q.After != ""):

@@ -148,7 +148,7 @@ func (s *statement) templateData() *templateData {
 		Pieces:      s.st != nil && s.st.pieces > 0,
 		PerDocument: s.q.PerDocument, Diverse: s.q.Diversity > 0,
 		Cursor: s.cursor != nil, Tenant: map[string]string{}, ModelLiteral: tenantdb.Literal(s.q.Model),
-		Dimensions: dimensionsOf(s.q), Fusion: hybridFusion, PhraseBoost: phraseBoost,
+		Dimensions: dimensionsOf(s.q), Fusion: s.q.fusion(), PhraseBoost: phraseBoost,
 		BM25: bm25{K: bm25K, K1: bm25K + 1, B: bm25B, B1: 1 - bm25B}}
 	d.Required = !d.Semantic && d.text.required()
 	d.Preferred = d.Hybrid && !d.text.strict && len(d.text.phrases) > 0

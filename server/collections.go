@@ -157,7 +157,7 @@ func (s *Server) collectionDocuments(op func(id, method, path, summary string, s
 			all, err := s.tenant(w).Collections().Documents(ctx, id, after, in.Limit)
 			return listPage(all, in.Limit, func(e konstruct.CollectionDocument) string { return e.ID.String() }), err
 		})
-	add := op("putCollectionDocument", "PUT", "/v1/collections/{id}/documents/{document}",
+	add := op("updateCollectionDocument", "PUT", "/v1/collections/{id}/documents/{document}",
 		"Add a document to a collection, or set its attributes there", 200)
 	add.Description = "Missing attributes keep those that it has there."
 	register(s, add, access.KBWrite, func(ctx context.Context, w access.Principal, in *struct {

@@ -99,26 +99,8 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 	if err := checkLabels(w, a.Labels, at); err != nil {
 		return nil, err
 	}
-	limits, err := s.meter.Limits(ctx, w.Tenant)
-	if err != nil {
+	if err := s.documentRoom(ctx, w, 1); err != nil {
 		return nil, err
-	}
-	if limits.Documents > 0 {
-		every := tenantdb.Trusted(ctx) // count documents too that the principal can't see
-		n, err := kb.CountDocuments(every, s.c.Konstruct.Door(), w.Tenant)
-		if err != nil {
-			return nil, err
-		}
-		jobs, err := s.tenant(w).Jobs().Count(every)
-		if err != nil {
-			return nil, err
-		}
-		if int64(n+jobs[kb.JobQueued]) >= limits.Documents {
-			s.quotas.refused(w.Tenant, quotaDocuments)
-			return nil, problem(http.StatusForbidden,
-				"this tenant has %d documents, which is its limit: delete some, or ask the operator for more",
-				n+jobs[kb.JobQueued])
-		}
 	}
 	ids, err := s.agent(w, as).Enqueue(ctx, u)
 	if grant := (*tenantdb.GrantError)(nil); errors.As(err, &grant) {
@@ -128,6 +110,30 @@ func (s *Server) enqueue(ctx context.Context, w access.Principal, filename strin
 		return nil, err
 	}
 	return &Created[DocumentQueued]{Location: "/v1/jobs/" + ids[0].String(), Body: DocumentQueued{ids[0]}}, nil
+}
+
+// documentRoom refuses so many more documents where the tenant would have more than it may.
+func (s *Server) documentRoom(ctx context.Context, w access.Principal, more int) error {
+	limits, err := s.meter.Limits(ctx, w.Tenant)
+	if err != nil || limits.Documents == 0 || more == 0 {
+		return err
+	}
+	every := tenantdb.Trusted(ctx) // count documents too that the principal can't see
+	n, err := kb.CountDocuments(every, s.c.Konstruct.Door(), w.Tenant)
+	if err != nil {
+		return err
+	}
+	jobs, err := s.tenant(w).Jobs().Count(every)
+	if err != nil {
+		return err
+	}
+	if n += jobs[kb.JobQueued]; int64(n+more) > limits.Documents {
+		s.quotas.refused(w.Tenant, quotaDocuments)
+		return problem(http.StatusForbidden,
+			"this tenant has %d documents, and %d is its limit: delete some, or ask the operator for more", n,
+			limits.Documents)
+	}
+	return nil
 }
 
 func (s *Server) documents() {

@@ -25,17 +25,6 @@ func (s *Server) fileSearch() gateway.FileSearch {
 	return gateway.FileSearch{Check: s.checkFileSearch, Search: s.searchFiles}
 }
 
-// Prefixes of the ids of OpenAI's API, before the 32 hexadecimal digits of ours.
-const (
-	storePrefix = "vs_"
-	filePrefix  = "file-"
-)
-
-// vendorID is a UUID as an id of OpenAI's API.
-func vendorID(prefix string, id uuid.UUID) string {
-	return prefix + strings.ReplaceAll(id.String(), "-", "")
-}
-
 // checkFileSearch refuses a search before a model is called for it.
 func (s *Server) checkFileSearch(ctx context.Context, q gateway.FileQuery) error {
 	who := principalOf(ctx)
@@ -102,7 +91,7 @@ func (s *Server) searchFiles(ctx context.Context, q gateway.FileQuery) (r gatewa
 	for i, h := range hits {
 		documents[i] = h.DocumentID
 	}
-	entries, err := s.tenant(who).Collections().Entries(ctx, q.Stores, documents)
+	entries, err := s.tenant(who).Collections().EntriesIn(ctx, q.Stores, documents)
 	if err != nil {
 		return r, s.fileRefusal(ctx, q, err)
 	}
@@ -114,7 +103,7 @@ func (s *Server) searchFiles(ctx context.Context, q gateway.FileQuery) (r gatewa
 		if !there { // it was taken out a moment ago
 			entry.ID = h.DocumentID
 		}
-		r.Results = append(r.Results, gateway.FileResult{FileID: vendorID(filePrefix, entry.ID), Filename: h.Filename,
+		r.Results = append(r.Results, gateway.FileResult{FileID: openAIID(filePrefix, entry.ID), Filename: h.Filename,
 			Score: math.Round(max(0, min(1, h.Score))*1e4) / 1e4, Attributes: entry.Attributes, Text: h.Content})
 	}
 	return r, nil
@@ -150,10 +139,10 @@ func (s *Server) fileRefusal(ctx context.Context, q gateway.FileQuery, err error
 	store := func(id string) (at, shown string) {
 		for i, one := range q.Stores {
 			if one.String() == id {
-				return fmt.Sprintf("vector_store_ids[%d]", i), vendorID(storePrefix, one)
+				return fmt.Sprintf("vector_store_ids[%d]", i), openAIID(storePrefix, one)
 			}
 		}
-		return "vector_store_ids", vendorID(storePrefix, q.Stores[0])
+		return "vector_store_ids", openAIID(storePrefix, q.Stores[0])
 	}
 	switch {
 	case err == nil:
@@ -162,7 +151,7 @@ func (s *Server) fileRefusal(ctx context.Context, q gateway.FileQuery, err error
 		at, id := store(name.Name)
 		return bad(http.StatusBadRequest, "vector_store_expired", at, fmt.Sprintf("Vector store %s has expired.", id))
 	case errors.As(err, &name) || errors.Is(err, kb.ErrNoCollection):
-		at, id := "vector_store_ids", vendorID(storePrefix, q.Stores[0])
+		at, id := "vector_store_ids", openAIID(storePrefix, q.Stores[0])
 		if name != nil {
 			at, id = store(name.Name)
 		}

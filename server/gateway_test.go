@@ -67,7 +67,7 @@ func TestGatewayAuthenticates(t *testing.T) {
 			"acts as agent"},
 		{chat, chatBody, []string{"Authorization", "Bearer " + key, "X-Konstruct-Agent", "nobody"}, 422,
 			"X-Konstruct-Agent"},
-		{"/openai/v1/files", `{}`, []string{"Authorization", "Bearer " + key}, 404, `"code":"not_found"`},
+		{"/openai/v1/assistants", `{}`, []string{"Authorization", "Bearer " + key}, 404, `"code":"not_found"`},
 		{"/anthropic/v1/batches", `{}`, []string{"X-Api-Key", key}, 404, `"type":"not_found_error"`},
 	} {
 		r := w.ask("POST", c.path, "", c.body, c.headers...)

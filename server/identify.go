@@ -105,7 +105,7 @@ func (s *Server) authenticate(ctx context.Context, r *http.Request) (access.Prin
 // isUpload reports whether a request uploads a file.
 func (s *Server) isUpload(r *http.Request) bool {
 	return r.Method == http.MethodPost && r.URL.Path == "/v1/documents" || r.Method == http.MethodPatch &&
-		strings.HasPrefix(r.URL.Path, "/v1/uploads/")
+		strings.HasPrefix(r.URL.Path, "/v1/uploads/") || openAIUploadSize(r) > 0
 }
 
 func (s *Server) bodyTime(r *http.Request) time.Duration {
@@ -121,6 +121,8 @@ func (s *Server) bodySize(r *http.Request) int64 {
 	switch {
 	case p != nil && p.bodySize > 0:
 		return p.bodySize + 1
+	case openAIUploadSize(r) > 0:
+		return openAIUploadSize(r) + maxJSON // the form's other fields
 	case s.isUpload(r):
 		return maxUpload + maxJSON // the form's other fields
 	case r.URL.Path == batchPath:
@@ -181,7 +183,7 @@ func (s *Server) idempotent(w http.ResponseWriter, r *http.Request, who access.P
 	case idempotentByID[r.URL.Path]:
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), idempotencyKey, key)))
 		return
-	case s.isUpload(r): // idempotent already: a document by its source, a piece by its offset
+	case s.isUpload(r): // idempotent already: a document by its source, a piece by its offset, a file by the key
 		next.ServeHTTP(w, r)
 		return
 	}

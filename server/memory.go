@@ -236,7 +236,7 @@ func (s *Server) admitBody(ctx context.Context, who access.Principal, r *http.Re
 
 // resourceElsewhere returns a hint how to send a larger file.
 func (s *Server) resourceElsewhere(r *http.Request) string {
-	if s.isUpload(r) {
+	if s.isUpload(r) && openAIUploadSize(r) == 0 {
 		return ": send the file in pieces (POST /v1/uploads)"
 	}
 	return ""

@@ -32,7 +32,8 @@ type protocol struct {
 
 // protocols lists what this server speaks beside the public paths. A longer prefix comes before a shorter one.
 func (s *Server) protocols() []protocol {
-	all := append(s.otlpProtocols(), s.gatewayProtocols()...)
+	all := append(s.otlpProtocols(), s.openAIProtocols()...)
+	all = append(all, s.gatewayProtocols()...)
 	return append(all, mcpProtocol(), s.mcpServerProtocol(), protocol{prefix: "/v1/"})
 }
 

@@ -56,6 +56,7 @@ func (s *Server) publicRoutes() {
 	mux.HandleFunc(tileLevel, s.notFound)
 	s.refused = map[string]bool{tileLevel: true}
 	s.gatewayRoutes()
+	s.openAIRoutes()
 	for path, item := range s.api.OpenAPI().Paths {
 		// a literal path is no parameter of another pattern: GET /v1/jobs/cancel is not a job
 		for method, op := range operationsByMethod(item) {

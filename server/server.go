@@ -22,6 +22,7 @@ import (
 	"github.com/konstruct/konstruct"
 	"github.com/konstruct/konstruct/access"
 	"github.com/konstruct/konstruct/artifact"
+	"github.com/konstruct/konstruct/files"
 	"github.com/konstruct/konstruct/gateway"
 	"github.com/konstruct/konstruct/mcpproxy"
 	"github.com/konstruct/konstruct/mcpserver"
@@ -90,6 +91,7 @@ type Server struct {
 	quotas    *quotas
 	replies   access.Replies
 	artifacts artifact.Store
+	files     files.Store
 	trail     trailHealth
 	api       huma.API
 	mux       *http.ServeMux
@@ -133,7 +135,8 @@ func New(c Config) (*Server, error) {
 	}
 	door := c.Konstruct.Door()
 	s := &Server{c: c, keys: keys, meter: access.NewMeter(door, c.DefaultLimits), replies: access.Replies{Door: door},
-		artifacts: artifact.Store{Door: door}, logger: c.Logger, makingTasks: make(chan struct{}, maxTasksRunning)}
+		artifacts: artifact.Store{Door: door}, files: files.Store{Door: door}, logger: c.Logger,
+		makingTasks: make(chan struct{}, maxTasksRunning)}
 	s.quotas = &quotas{s: s}
 	s.meter.OnRefused(s.quotas.refused)
 	s.memory = newMemoryBudget(cmp.Or(c.RequestMemory, DefaultRequestMemory))

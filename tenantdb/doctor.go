@@ -23,7 +23,7 @@ type Check struct {
 var doctorSQL string
 
 // Schema is the version of the schema that this program speaks: its newest migration.
-const Schema = 18
+const Schema = 19
 
 // Doctor asks the catalog whether this role and this database hold the promises. It returns every
 // check, in a fixed order; an error means that the database could not be asked. The guard against quiet DDL is

@@ -14,5 +14,10 @@ UPDATE kb_jobs j
   FROM (SELECT id FROM due UNION ALL SELECT id FROM left_alone) n
  WHERE j.tenant_id = $1 AND j.id = n.id
 RETURNING j.id, j.agent_id, j.attempt, j.source, j.filename, j.labels, j.given, j.chunking, j.etag,
-          j.leaf, j.seq, j.sees, j.collections, j.attributes,
-          (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)
+          j.leaf, j.seq, j.sees, j.collections, j.attributes, j.file_id,
+          CASE WHEN j.file_id IS NULL
+               THEN (SELECT u.content FROM kb_uploads u WHERE u.tenant_id = $1 AND u.job_id = j.id)
+               ELSE (SELECT string_agg(p.content, ''::bytea ORDER BY t.position, p.start)
+                       FROM kb_file_parts t
+                       JOIN kb_file_pieces p ON p.tenant_id = t.tenant_id AND p.part_id = t.id
+                      WHERE t.tenant_id = $1 AND t.file_id = j.file_id) END

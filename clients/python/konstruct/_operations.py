@@ -2244,35 +2244,6 @@ class Operations:
         )
         return self._transport.json(call, options, EndpointList.from_json)
 
-    def put_collection_document(
-        self,
-        id: str | UUID,
-        document: str | UUID,
-        *,
-        attributes: Mapping[str, Any] | None = None,
-        idempotency_key: str | None = None,
-        options: Options | None = None,
-    ) -> CollectionEntryChanged:
-        """Add a document to a collection, or set its attributes there.
-
-        Missing attributes keep those that it has there.
-
-        Needs `kb:write`.
-
-        Args:
-            attributes: Up to 16 texts, numbers and truth values
-        """
-        call = Call(
-            "PUT",
-            f"/v1/collections/{segment(id)}/documents/{segment(document)}",
-            body={
-                "attributes": attributes,
-            },
-            takes_key=True,
-            key=idempotency_key,
-        )
-        return self._transport.json(call, options, CollectionEntryChanged.from_json)
-
     def release_hold(
         self,
         id: str | UUID,
@@ -2675,6 +2646,35 @@ class Operations:
             key=idempotency_key,
         )
         return self._transport.json(call, options, CollectionChanged.from_json)
+
+    def update_collection_document(
+        self,
+        id: str | UUID,
+        document: str | UUID,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        options: Options | None = None,
+    ) -> CollectionEntryChanged:
+        """Add a document to a collection, or set its attributes there.
+
+        Missing attributes keep those that it has there.
+
+        Needs `kb:write`.
+
+        Args:
+            attributes: Up to 16 texts, numbers and truth values
+        """
+        call = Call(
+            "PUT",
+            f"/v1/collections/{segment(id)}/documents/{segment(document)}",
+            body={
+                "attributes": attributes,
+            },
+            takes_key=True,
+            key=idempotency_key,
+        )
+        return self._transport.json(call, options, CollectionEntryChanged.from_json)
 
     def update_key_labels(
         self,

@@ -89,7 +89,6 @@ __all__ = [
     "Passage",
     "PassageContext",
     "Problem",
-    "PutCollectionDocumentRequest",
     "ReasonBody",
     "ReceiptCheck",
     "RecordedSearchOptions",
@@ -125,6 +124,7 @@ __all__ = [
     "Tuning",
     "TuningStep",
     "Twin",
+    "UpdateCollectionDocumentRequest",
     "UpdateKeyLabelsRequest",
     "UpdateLanguageRequest",
     "UpdateRetentionRulesRequest",
@@ -1625,12 +1625,6 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PutCollectionDocumentRequest:
-    #: Up to 16 texts, numbers and truth values
-    attributes: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReasonBody:
     reason: str
 
@@ -1678,6 +1672,7 @@ class RecordedSearchOptions:
     reranker: str | None = None
     spelled: Any | None = None
     tier: str | None = None
+    weights: Any | None = None
     where: Any | None = None
 
     @classmethod
@@ -1701,6 +1696,7 @@ class RecordedSearchOptions:
             reranker=raw.get("reranker"),
             spelled=raw.get("spelled"),
             tier=raw.get("tier"),
+            weights=raw.get("weights"),
             where=raw.get("where"),
         )
 
@@ -2375,6 +2371,12 @@ class Twin:
             version=raw["version"],
             title=raw.get("title"),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateCollectionDocumentRequest:
+    #: Up to 16 texts, numbers and truth values
+    attributes: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1603,28 +1603,6 @@ export class Operations {
   }
 
   /**
-   * Add a document to a collection, or set its attributes there.
-   *
-   * Missing attributes keep those that it has there.
-   *
-   * Needs `kb:write`.
-   */
-  putCollectionDocument(
-    id: string,
-    document: string,
-    body: types.PutCollectionDocumentRequest = {},
-    options: WriteOptions = {},
-  ): Promise<types.CollectionEntryChanged> {
-    const call = {
-      method: "PUT",
-      path: `/v1/collections/${segment(id)}/documents/${segment(document)}`,
-      body,
-      takesKey: true,
-    };
-    return this.transport.json<types.CollectionEntryChanged>(call, options);
-  }
-
-  /**
    * Release a legal hold.
    *
    * Needs `compliance:write`.
@@ -1894,6 +1872,28 @@ export class Operations {
       takesKey: true,
     };
     return this.transport.json<types.CollectionChanged>(call, options);
+  }
+
+  /**
+   * Add a document to a collection, or set its attributes there.
+   *
+   * Missing attributes keep those that it has there.
+   *
+   * Needs `kb:write`.
+   */
+  updateCollectionDocument(
+    id: string,
+    document: string,
+    body: types.UpdateCollectionDocumentRequest = {},
+    options: WriteOptions = {},
+  ): Promise<types.CollectionEntryChanged> {
+    const call = {
+      method: "PUT",
+      path: `/v1/collections/${segment(id)}/documents/${segment(document)}`,
+      body,
+      takesKey: true,
+    };
+    return this.transport.json<types.CollectionEntryChanged>(call, options);
   }
 
   /**

@@ -830,11 +830,6 @@ export interface Problem {
   instance?: string;
 }
 
-export interface PutCollectionDocumentRequest {
-  /** Up to 16 texts, numbers and truth values */
-  attributes?: Record<string, unknown>;
-}
-
 export interface ReasonBody {
   reason: string;
 }
@@ -867,6 +862,7 @@ export interface RecordedSearchOptions {
   reranker?: string;
   spelled?: unknown;
   tier?: string;
+  weights?: unknown;
   where?: unknown;
 }
 
@@ -1220,6 +1216,11 @@ export interface Twin {
   source: string;
   version: number;
   title?: string;
+}
+
+export interface UpdateCollectionDocumentRequest {
+  /** Up to 16 texts, numbers and truth values */
+  attributes?: Record<string, unknown>;
 }
 
 export interface UpdateKeyLabelsRequest {
