@@ -508,7 +508,8 @@ func TestNothingIsRevealedSideways(t *testing.T) {
 		"kb_granted", "kb_hidden_collections", "kb_hidden_documents", "kb_hidden_files",
 		"kb_hidden_passages", "kb_hidden_sources", "kb_meets", "kb_owned", "kb_pairs", "kb_parts", "kb_postings",
 		"kb_question", "kb_read", "kb_sequence", "kb_term", "kb_time", "kb_tokens", "kb_umlauts",
-		"kb_wake_index", "konstruct_schema", "webhook_emit", "webhook_escalation_due", "webhook_message_id"}, got); d != "" {
+		"kb_wake_index", "konstruct_schema", "webhook_emit", "webhook_escalation_due",
+		"webhook_message_id"}, got); d != "" {
 		t.Errorf("what the app may run (-want +got):\n%s", d)
 	}
 }

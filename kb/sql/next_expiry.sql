@@ -1,5 +1,5 @@
--- In how many seconds something of tenant $1 expires next: a collection, a file, an upload; 0 for documents of files that
--- are in no collection any more. NULL where nothing does.
+-- In how many seconds something of tenant $1 expires next: a collection, a file, an upload; 0 for documents of files
+-- that are in no collection any more. NULL where nothing does.
 SELECT extract(epoch FROM least(
          (SELECT min(c.last_active_at + c.expires_days * interval '1 day') FROM kb_collections c
            WHERE c.tenant_id = $1 AND c.expires_days IS NOT NULL AND NOT c.expired),
