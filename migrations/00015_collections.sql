@@ -19,6 +19,7 @@ CREATE TABLE public.kb_collections (
   created_at     timestamptz NOT NULL DEFAULT now(),
   last_active_at timestamptz NOT NULL DEFAULT now(),
   indexed        boolean     NOT NULL DEFAULT false,
+  ef_search      integer     NOT NULL DEFAULT 0 CHECK (ef_search BETWEEN 0 AND 1000),
   PRIMARY KEY (tenant_id, id)
 );
 CREATE INDEX ix_kb_collections_indexed ON public.kb_collections (tenant_id) WHERE indexed;
@@ -37,6 +38,7 @@ COMMENT ON COLUMN public.kb_collections.chunking IS
 COMMENT ON COLUMN public.kb_collections.expires_days IS 'it expires so many days after last_active_at; NULL is never';
 COMMENT ON COLUMN public.kb_collections.indexed IS
   'it is large: kb_collection_points has its points, and there is an index of them, or will be';
+COMMENT ON COLUMN public.kb_collections.ef_search IS 'how far searches look in that index; 0 until it was measured';
 COMMENT ON COLUMN public.kb_collections.last_active_at IS
   'when it was last searched or changed, to the minute; kept for those that expire';
 

@@ -23,7 +23,7 @@ type collectionState struct {
 	id       uuid.UUID
 	chunks   int  // at least: counted to Collection
 	indexed  bool // its points are kept
-	complete bool // there is an index of them
+	complete bool // there is an index of them, and it was measured
 }
 
 // collectionAction says what is to be done for a collection's index. Between a half of Collection and Collection what
@@ -45,8 +45,9 @@ const collectionsSQL = `SELECT c.id, c.indexed,
 	     SELECT FROM kb_collection_documents e, LATERAL (
 	       SELECT FROM kb_points p WHERE p.tenant_id = $1 AND p.document_id = e.document_id LIMIT $2) p
 	      WHERE e.tenant_id = $1 AND e.collection_id = c.id AND e.document_id IS NOT NULL LIMIT $2) n),
-	  EXISTS (SELECT FROM pg_index i WHERE i.indisvalid AND i.indisready AND i.indexrelid = to_regclass(
-	    'public.ix_kb_coll_' || left(replace(c.tenant_id::text, '-', ''), 16) || '_' || replace(c.id::text, '-', '')))
+	  c.ef_search > 0 AND EXISTS (SELECT FROM pg_index i
+	    WHERE i.indisvalid AND i.indisready AND i.indexrelid = to_regclass('public.ix_kb_coll_' ||
+	      left(replace(c.tenant_id::text, '-', ''), 16) || '_' || replace(c.id::text, '-', '')))
 	FROM kb_collections c WHERE c.tenant_id = $1`
 
 // orphansSQL lists indexes of this tenant's collections that are no more.
@@ -147,6 +148,9 @@ func (in *Indexer) buildCollection(ctx context.Context, conn *pgx.Conn, tenant, 
 			return fmt.Errorf("%.60s: %w", sql, err)
 		}
 	}
+	if err := tuneCollection(ctx, in.Door, tenant, id); err != nil {
+		return err
+	}
 	in.Logger.Info("made a collection's own index", "tenant", tenant, "collection", id, "passages", points, "took",
 		time.Since(start).Round(time.Millisecond))
 	return nil
@@ -158,7 +162,7 @@ func (in *Indexer) dropCollection(ctx context.Context, conn *pgx.Conn, tenant, i
 		return err
 	}
 	if err := in.Door.Query(ctx, tenant, `WITH small AS (
-	    UPDATE kb_collections SET indexed = false WHERE tenant_id = $1 AND id = $2)
+	    UPDATE kb_collections SET indexed = false, ef_search = 0 WHERE tenant_id = $1 AND id = $2)
 	  DELETE FROM kb_collection_points WHERE tenant_id = $1 AND collection_id = $2`,
 		[]any{tenant, id}, nil); err != nil {
 		return err

@@ -67,8 +67,8 @@ type tenantState struct {
 	hidden       int      // documents, from the labels that it is seen by
 	average      float64  // words in a passage
 	languages    []string // that its words are read by
-	// collections are the large ones that have indexes of their own.
-	collections []uuid.UUID
+	// collections are the large ones that have indexes of their own, and how far these look.
+	collections map[uuid.UUID]int
 	read        time.Time
 	counted     time.Time
 }
@@ -102,10 +102,10 @@ func (s *tenantState) decide(q *Query, depth, matching, few int) Plan {
 		p.Tier, p.Reason = Exact, "the "+what+plural.Of(matching, "passage", "passages")
 	case s.hidden > 0 && s.chunks <= few:
 		p.Tier, p.Reason = Exact, "the labels leave "+plural.Of(s.chunks, "passage", "passages")
-	case matching > few && len(q.Collections) == 1 && q.Model == "" && slices.Contains(s.collections, q.Collections[0]):
+	case matching > few && len(q.Collections) == 1 && q.Model == "" && s.collections[q.Collections[0]] > 0:
 		p.Tier, p.Index, p.Reason = Indexed, collectionIndex(s.id, q.Collections[0]),
 			"the collection has an index of its own"
-		p.EfSearch = 2 * max(s.efSearch, defaultEf, depth) // it was not tuned by itself
+		p.EfSearch = max(collectionMargin*s.collections[q.Collections[0]], 2*defaultEf, depth)
 		if q.conditional() || s.hidden*20 > s.documents {
 			p.EfSearch, p.Depth = p.EfSearch*conditionalTier, max(depth, restrictedDepth)
 		}
@@ -149,6 +149,10 @@ func (s *tenantState) pointDepth(m Mode, depth int) int {
 
 // maxDepth is how many candidates a search looks at at most.
 func (s *tenantState) maxDepth() int { return maxDepth * (1 + s.most) }
+
+// collectionMargin is how many times as many candidates a collection's index keeps as were enough for points between
+// two of its passages: these are found more easily than questions about what many of its passages say.
+const collectionMargin = 4
 
 // conditionalTier is how many times as many candidates an index keeps where conditions take some: with 400,000
 // passages, half of which met one, recall was 0.95 with twice as many, 0.98 with four times and 0.99 with eight.
@@ -255,10 +259,15 @@ func (s *Searcher) readState(ctx context.Context, tx pgx.Tx, tenant uuid.UUID,
 		st = *old
 	}
 	s.mu.Unlock()
-	if err := tx.QueryRow(ctx, stateSQL, tenant).Scan(&st.model, &st.languages, &st.collections); err != nil {
+	var large []uuid.UUID
+	var far []int
+	if err := tx.QueryRow(ctx, stateSQL, tenant).Scan(&st.model, &st.languages, &large, &far); err != nil {
 		return nil, fmt.Errorf("look at the tenant: %w", err)
 	}
-	st.index = indexName(tenant, st.model)
+	st.index, st.collections = indexName(tenant, st.model), map[uuid.UUID]int{}
+	for i, id := range large {
+		st.collections[id] = far[i]
+	}
 	count := st.chunks < countEvery || time.Since(st.counted) > countTTL
 	var documents, hidden int
 	if err := tx.QueryRow(ctx, tierSQL, tenant, st.model, st.index, count, !labels.All()).

@@ -80,13 +80,18 @@ func TuneIndex(ctx context.Context, door *tenantdb.Door, tenant uuid.UUID,
 	return t, nil
 }
 
-func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState,
-	questions [][]float32) error {
+// measure finds the least hnsw.ef_search for an index: the tenant's own, or that of the one collection that is given.
+func (t *Tuning) measure(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, st *tenantState, questions [][]float32,
+	collection ...uuid.UUID) error {
+	index := ""
+	if len(collection) > 0 {
+		index = collectionIndex(tenant, collection[0])
+	}
 	ask := func(v []float32, p Plan) (map[uuid.UUID]bool, time.Duration, error) {
 		start := time.Now()
-		p.Mode, p.Depth = Semantic, st.pointDepth(Semantic, tuneTop+moreDepth)
-		hits, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop},
-			plan: p, st: st}).run(withinSource(ctx, tx))
+		p.Mode, p.Depth, p.Index = Semantic, st.pointDepth(Semantic, tuneTop+moreDepth), index
+		hits, err := (&statement{tenant: tenant, q: &Query{Mode: Semantic, Vector: v, Model: st.model, K: tuneTop,
+			Collections: collection}, plan: p, st: st}).run(withinSource(ctx, tx))
 		ids := map[uuid.UUID]bool{}
 		for i := range hits[:min(tuneTop, len(hits))] {
 			ids[hits[i].ChunkID] = true
@@ -135,6 +140,36 @@ func median(times []time.Duration) time.Duration {
 	return times[len(times)/2]
 }
 
+// tuneCollection finds the least hnsw.ef_search for a collection's own index, and has searches use it.
+func tuneCollection(ctx context.Context, door *tenantdb.Door, tenant, collection uuid.UUID) error {
+	var t Tuning
+	err := door.Tx(ctx, tenant, func(ctx context.Context, tx pgx.Tx) error {
+		st, err := NewSearcher().readState(ctx, tx, tenant, 0)
+		if err != nil {
+			return err
+		}
+		st.model = "" // the index is of the first model's vectors
+		questions, err := between(ctx, tx, `SELECT half::real[] FROM kb_collection_points
+			WHERE tenant_id = $1 AND collection_id = $4 ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3`,
+			tenant, rand.Int64(), 2*tuneQueries, collection)
+		if err != nil {
+			return err
+		}
+		if err = t.measure(ctx, tx, tenant, st, questions, collection); errors.Is(err, ErrUntunable) {
+			return nil // its passages went while it was made
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, `UPDATE kb_collections SET ef_search = $3 WHERE tenant_id = $1 AND id = $2`, tenant,
+				collection, t.EfSearch)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("search: tune a collection's index: %w", err)
+	}
+	return nil
+}
+
 // sampleQueries draws passages and returns points between two of them each, nearer to the one: a passage itself would
 // be found too easily.
 func sampleQueries(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model string,
@@ -150,6 +185,11 @@ func sampleQueries(ctx context.Context, tx pgx.Tx, tenant uuid.UUID, model strin
 			ORDER BY hashtextextended(chunk_id::text, $2::bigint) LIMIT $3`
 		args = append(args, model)
 	}
+	return between(ctx, tx, sql, args...)
+}
+
+// between returns points between two of the drawn vectors each.
+func between(ctx context.Context, tx pgx.Tx, sql string, args ...any) (made [][]float32, err error) {
 	rows, err := tx.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
