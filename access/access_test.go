@@ -199,14 +199,14 @@ func TestRolesMayWhatTheyMay(t *testing.T) {
 	want := map[access.Role][]access.Permission{
 		access.Viewer: {access.EventsRead, access.KBRead},
 		access.Auditor: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
-			access.AccessRead},
+			access.AccessRead, access.WebhooksRead},
 		access.Operator: {access.EventsRead, access.KBRead, access.EventsWrite, access.EscalationsWrite,
-			access.GatewayUse, access.KBWrite},
+			access.GatewayUse, access.KBWrite, access.WebhooksRead, access.WebhooksWrite},
 		access.Compliance: {access.EventsRead, access.KBRead, access.EvidenceRead, access.ComplianceRead,
-			access.ComplianceWrite, access.AccessRead},
+			access.ComplianceWrite, access.AccessRead, access.WebhooksRead},
 		access.Admin: {access.EventsRead, access.EventsWrite, access.EscalationsWrite, access.GatewayUse,
 			access.EvidenceRead, access.KBRead, access.KBWrite, access.ComplianceRead, access.ComplianceWrite,
-			access.AccessRead, access.AccessWrite},
+			access.AccessRead, access.AccessWrite, access.WebhooksRead, access.WebhooksWrite},
 	}
 	for _, r := range append(access.Roles, "nobody") {
 		if d := cmp.Diff(want[r], r.Permissions()); d != "" {

@@ -174,7 +174,9 @@ func TestADeleteIsADelete(t *testing.T) {
 		}
 		return got
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2,
+	if d := cmp.Diff(map[string]int{"kb_chunks": 2, "kb_collection_documents": 0, "kb_collection_points": 0,
+		"kb_collections": 0, "kb_file_batches": 0, "kb_file_parts": 0, "kb_file_pieces": 0, "kb_file_uploads": 0,
+		"kb_files": 0, "kb_documents": 1, "kb_jobs": 2, "kb_models": 1, "kb_passages": 2,
 		"kb_points": 2, "kb_settings": 0, "kb_sources": 1, "kb_terms": 21, "kb_texts": 1,
 		"kb_tiers": 0, "kb_tombstones": 0,
 		"kb_uploads": 0, "kb_vectors": 2, "kb_versions": 1}, counts()); d != "" {
@@ -183,7 +185,9 @@ func TestADeleteIsADelete(t *testing.T) {
 	if err := b.remove(t, tenantA, b.list(t, tenantA)[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0,
+	if d := cmp.Diff(map[string]int{"kb_chunks": 0, "kb_collection_documents": 0, "kb_collection_points": 0,
+		"kb_collections": 0, "kb_file_batches": 0, "kb_file_parts": 0, "kb_file_pieces": 0, "kb_file_uploads": 0,
+		"kb_files": 0, "kb_documents": 0, "kb_jobs": 0, "kb_models": 1, "kb_passages": 0,
 		"kb_points": 0, "kb_settings": 0, "kb_sources": 0, "kb_terms": 0, "kb_texts": 0,
 		"kb_tiers": 0, "kb_tombstones": 1,
 		"kb_uploads": 0, "kb_vectors": 0, "kb_versions": 0}, counts()); d != "" {

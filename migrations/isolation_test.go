@@ -86,6 +86,8 @@ func seeded(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id, attributes)
 					VALUES ('` + tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[0] +
 					`', '{"k": "` + secret + `"}')`,
+				`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half) VALUES ('` +
+					tenant + `', '` + ids[0] + `', '` + ids[0] + `', '` + ids[1] + `', ` + vector + `::halfvec)`,
 				`INSERT INTO webhook_endpoints (tenant_id, id, url, types, created_by) VALUES ('` + tenant + `', '` +
 					ids[0] + `', 'https://` + secret + `', '{*}', '')`,
 				`INSERT INTO webhook_secrets (tenant_id, endpoint_id, id, sealed) VALUES ('` + tenant + `', '` +
@@ -311,6 +313,12 @@ func TestEveryWriteAcrossTenantsIsRefused(t *testing.T) {
 		{"another's document in a collection",
 			`INSERT INTO kb_collection_documents (tenant_id, collection_id, id, document_id) VALUES ('` + tenantA +
 				`', 'aaaaaaaa-0000-4000-8000-000000000001', gen_random_uuid(), '` + docB + `')`, fk},
+		{"forged point of a collection",
+			`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half) VALUES ('` +
+				tenantB + `', '` + docB + `', '` + docB + `', gen_random_uuid(), ` + vector + `::halfvec)`, rls},
+		{"a point of another's collection",
+			`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half) VALUES ('` +
+				tenantA + `', '` + docB + `', '` + docB + `', gen_random_uuid(), ` + vector + `::halfvec)`, fk},
 		{"forged webhook", `INSERT INTO webhook_endpoints (tenant_id, id, url, types, created_by) VALUES ('` + tenantB +
 			`', gen_random_uuid(), 'https://x', '{*}', '')`, rls},
 		{"giving a webhook away", `UPDATE webhook_endpoints SET tenant_id = '` + tenantB + `'`, rls},

@@ -66,6 +66,8 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`', 0, '` + secret + `')`,
 			`INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ('` + tenantA + `', '` + docLegal +
 				`', '` + docLegal + `')`,
+			`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half) VALUES ('` + tenantA +
+				`', '` + docLegal + `', '` + docLegal + `', '` + chunk + `', ` + vector + `::halfvec)`,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				t.Fatalf("%s: %v", sql, err)
@@ -85,7 +87,7 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 	}
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	tables = slices.DeleteFunc(tables, func(s string) bool { return ofDocuments[s] != "" })
-	if err != nil || len(tables) != 20 {
+	if err != nil || len(tables) != 21 {
 		t.Fatalf("%v know documents, %v", tables, err)
 	}
 	for _, table := range tables {

@@ -36,7 +36,7 @@ type kbCmd struct {
 
 // agentFlag names the agent that acts; a person at the command line is one of the tenant's own.
 type agentFlag struct {
-	Agent uuid.UUID `help:"The agent; or the command line." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
+	Agent uuid.UUID `help:"The agent." env:"KONSTRUCT_AGENT" placeholder:"UUID"`
 }
 
 // id returns the agent's id in a tenant.
@@ -55,10 +55,10 @@ type kbIngestCmd struct {
 	tenantFlag
 	agentFlag
 	documentFlags
-	Paths []string `arg:"" complete:"file" help:"Files, folders, archives, mailboxes; URLs of pages, feeds, buckets."`
+	Paths []string `arg:"" complete:"file" help:"Files, folders, archives, URLs, buckets."`
 
 	Later  bool          `help:"Hand them over to konstruct kb work." xor:"when"`
-	Watch  bool          `help:"Go on, and ingest what changes, until interrupted." xor:"when"`
+	Watch  bool          `help:"Go on, and ingest what changes." xor:"when"`
 	Every  time.Duration `help:"How often --watch looks." default:"5s"`
 	Links  bool          `name:"follow-links" help:"Follow links that lead out of a folder."`
 	Delete bool          `help:"With --watch: remove what has no file any more."`
@@ -66,11 +66,11 @@ type kbIngestCmd struct {
 
 // documentFlags are the options of documents.
 type documentFlags struct {
-	Label []string `help:"Who sees them: those granted one of these labels. Can be repeated." placeholder:"NAME"`
+	Label []string `help:"Who sees them: whoever has such a label." placeholder:"NAME"`
 
 	Metadata map[string]string `help:"Anything else to say of them." placeholder:"KEY=VALUE" mapsep:","`
 
-	Collection []string `help:"Collections that they join, by name or id. Can be repeated." placeholder:"NAME"`
+	Collection []string `help:"Collections that they join." placeholder:"NAME"`
 	attributeFlag
 	chunkFlags
 }

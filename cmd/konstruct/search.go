@@ -25,10 +25,10 @@ type searchFlags struct {
 
 	Label []string `help:"Labels that the asker has; '*' is every label." placeholder:"NAME"`
 
-	Collection []string `help:"Only documents of these collections, by name or id. Can be repeated." placeholder:"NAME"`
+	Collection []string `help:"Only documents of these collections." placeholder:"NAME"`
 
 	Where  []string `help:"Only documents that meet this. Can be repeated." placeholder:"CONDITION" sep:"none"`
-	Filter string   `help:"Only documents that meet this; @FILE reads it from a file." placeholder:"JSON"`
+	Filter string   `help:"Only documents that meet this, or @FILE." placeholder:"JSON"`
 
 	MinScore        *float64      `help:"Leave out passages that score less." placeholder:"SCORE"`
 	Diversity       float64       `help:"How much passages are to differ, from 0 to 1." default:"0"`
@@ -42,10 +42,7 @@ type searchFlags struct {
 }
 
 // conditionHelp says what --where takes.
-const conditionHelp = "A CONDITION compares document, source, filename, title, type, label, version, ingested, " +
-	"metadata.KEY, or attributes.KEY of collections, by = != < <= > >= ^= (prefix), in or not in, or asks whether it " +
-	"exists or is missing. A value in double quotes is text, so that metadata.size=\"5\" does not meet the number 5. " +
-	"--filter takes the same as JSON, whose conditions and, or join."
+const conditionHelp = "A CONDITION compares a field, as metadata.team=legal: docs/search.md names all."
 
 func (f searchFlags) request(text, after string) (q konstruct.SearchRequest, err error) {
 	q = konstruct.SearchRequest{Text: text, TopK: f.TopK, UserID: f.User, Mode: search.Mode(f.Mode), Labels: f.Label,
@@ -104,11 +101,8 @@ func (kbSearchCmd) Help() string {
 	return conditionHelp + " In lexical mode \"a phrase\" must occur, -word must not, begin* is a prefix." +
 		"\n\nExamples:\n\n" +
 		"  konstruct kb search --tenant $T \"How are dead rows reclaimed?\" --top-k 3\n" +
-		"  konstruct kb search --tenant $T '\"visibility map\" -index' --mode lexical\n" +
 		"  konstruct kb search --tenant $T \"warranty\" --where metadata.team=legal --where 'ingested>=2026-01-01' " +
-		"--around 1\n" +
-		"  konstruct kb search --tenant $T \"warranty\" --filter '{\"type\":\"or\",\"filters\":[{\"type\":\"eq\"," +
-		"\"key\":\"metadata.team\",\"value\":\"legal\"},{\"type\":\"exists\",\"key\":\"label\",\"value\":true}]}'"
+		"--around 1"
 }
 
 // Run searches and prints what was found.
