@@ -66,8 +66,8 @@ func labelled(t *testing.T) (*testkit.DB, *pgx.Conn, []string) {
 				`', 0, '` + secret + `')`,
 			`INSERT INTO kb_file_batches (tenant_id, id, collection_id) VALUES ('` + tenantA + `', '` + docLegal +
 				`', '` + docLegal + `')`,
-			`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half) VALUES ('` + tenantA +
-				`', '` + docLegal + `', '` + docLegal + `', '` + chunk + `', ` + vector + `::halfvec)`,
+			`INSERT INTO kb_collection_points (tenant_id, collection_id, document_id, chunk_id, half) VALUES ('` +
+				tenantA + `', '` + docLegal + `', '` + docLegal + `', '` + chunk + `', ` + vector + `::halfvec)`,
 		} {
 			if _, err := tx.Exec(t.Context(), sql); err != nil {
 				t.Fatalf("%s: %v", sql, err)
