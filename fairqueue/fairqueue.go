@@ -109,6 +109,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer d.unregister()
 	if err := client.Start(ctx); err != nil {
+		if ctx.Err() != nil { // it was stopped before it began
+			return nil
+		}
 		return fmt.Errorf("start dealing out turns: %w", err)
 	}
 	d.sweepUntil(ctx)

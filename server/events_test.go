@@ -85,7 +85,7 @@ func TestBadEventsAreRefusedWithTheFieldAndChangeNothing(t *testing.T) {
 		{"/v1/events", `{"action_type":"x","metadata":[]}`, 422, "body.metadata"},
 		{"/v1/events", `{"action_type":"x","metadata":{"a":"\u0000"}}`, 422, "body.metadata.a"},
 		{"/v1/events", `{"action_type":"x","action_type":"y"}`, 400, "body"},
-		{"/v1/events", `{"action_type":"x","metadata":` + deep + `}`, 400, "body"},
+		{"/v1/events", `{"action_type":"x","metadata":` + deep + `}`, 400, "body.metadata"},
 		{"/v1/events", `{"action_type":"x"} {}`, 400, "body"},
 		{"/v1/events", `{"action_type":`, 400, "body"},
 		{"/v1/events", `[]`, 422, "body"},
