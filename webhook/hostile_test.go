@@ -162,10 +162,7 @@ func TestANameThatLeadsInsideIsNotConnectedTo(t *testing.T) {
 		if len(attempts) != 3 {
 			t.Errorf("%s: %+v", host, attempts)
 		}
-		if !strings.HasPrefix(host, "rebinds.") ||
-			found.Reason != "it can't be reached: no connection, or no HTTP response" {
-			reasons[found.Reason] = true // a name server that is slow to answer tells nothing either
-		}
+		reasons[found.Reason] = true
 	}
 	if connected.Load() != 0 || len(reasons) != 1 || !reasons["it has no public address on port 443 or 8443"] {
 		t.Errorf("%d connections, told %v", connected.Load(), reasons)

@@ -133,7 +133,7 @@ func failure(err error) string {
 	var certificate *tls.CertificateVerificationError
 	var network net.Error
 	switch {
-	case errors.Is(err, errPrivate), errors.As(err, &dns) && dns.IsNotFound:
+	case errors.Is(err, errPrivate), errors.As(err, &dns): // however a name server refuses
 		return errPrivate.Error()
 	case errors.Is(err, context.Canceled):
 		return "the service stopped while it was sent"
