@@ -209,12 +209,6 @@ func (g Collections) EntryText(ctx context.Context, collection, id uuid.UUID) (s
 	return kb.EntryText(ctx, g.t.k.door, g.t.id, collection, id)
 }
 
-// EntriesOf returns the entries of documents in a collection, by the documents' ids.
-func (g Collections) EntriesOf(ctx context.Context, collection uuid.UUID,
-	documents []uuid.UUID) (map[uuid.UUID]kb.Entry, error) {
-	return kb.EntriesOf(ctx, g.t.k.door, g.t.id, collection, documents)
-}
-
 // Batch returns files that were attached to a collection together, kb.ErrNoCollection or kb.ErrNoBatch.
 func (g Collections) Batch(ctx context.Context, collection, batch uuid.UUID) (kb.Batch, error) {
 	return kb.GetBatch(ctx, g.t.k.door, g.t.id, collection, batch)

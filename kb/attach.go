@@ -28,11 +28,9 @@ type StaticChunking struct {
 	Overlap   int `json:"chunk_overlap_tokens"`
 }
 
-// Limits on attachments. Those on tokens are OpenAI's.
+// Limits on attachments.
 const (
 	MaxAttachments    = 2000 // at once
-	MinChunkTokens    = 100
-	MaxChunkTokens    = 4096
 	fileSource        = "konstruct:file/"
 	attachmentsAtOnce = MaxUploads
 )
@@ -53,8 +51,9 @@ func (e *NoFileError) Error() string { return fmt.Sprintf("there is no file %s o
 func (a *Attachment) Check() error {
 	if c := a.Chunking; c != nil {
 		switch {
-		case c.MaxTokens < MinChunkTokens || c.MaxTokens > MaxChunkTokens:
-			return fmt.Errorf("max_chunk_size_tokens: %d: it is %d to %d", c.MaxTokens, MinChunkTokens, MaxChunkTokens)
+		case c.MaxTokens < chunk.MinStatic || c.MaxTokens > chunk.MaxStatic:
+			return fmt.Errorf("max_chunk_size_tokens: %d: it is %d to %d", c.MaxTokens, chunk.MinStatic,
+				chunk.MaxStatic)
 		case c.Overlap < 0 || c.Overlap > c.MaxTokens/2:
 			return fmt.Errorf("chunk_overlap_tokens: %d: it is 0 to half of max_chunk_size_tokens", c.Overlap)
 		}

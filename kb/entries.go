@@ -143,28 +143,6 @@ func SetAttributes(ctx context.Context, tx pgx.Tx, tenant, collection, id uuid.U
 	return e, nil
 }
 
-// EntriesOf returns the entries of some documents in a collection, by the documents' ids. Those that are not in it are
-// left out.
-func EntriesOf(ctx context.Context, door *tenantdb.Door, tenant, collection uuid.UUID,
-	documents []uuid.UUID) (by map[uuid.UUID]Entry, err error) {
-	err = door.Query(ctx, tenant, `SELECT e.document_id, e.id, e.attributes FROM kb_collection_documents e
-	  WHERE e.tenant_id = $1 AND e.collection_id = $2 AND e.document_id = ANY ($3)`,
-		[]any{tenant, collection, documents}, func(rows pgx.Rows) error {
-			by = map[uuid.UUID]Entry{}
-			var document uuid.UUID
-			var e Entry
-			_, err := pgx.ForEachRow(rows, []any{&document, &e.ID, &e.Attributes}, func() error {
-				by[document], e = e, Entry{}
-				return nil
-			})
-			return err
-		})
-	if err != nil {
-		return nil, fmt.Errorf("kb: look up what is in a collection: %w", err)
-	}
-	return by, nil
-}
-
 // EntryText returns the text that was ingested of an entry, and its file name: ErrNotFound where there is none yet.
 func EntryText(ctx context.Context, door *tenantdb.Door, tenant, collection, id uuid.UUID) (text string, e Entry,
 	err error) {

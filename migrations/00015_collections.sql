@@ -159,7 +159,8 @@ CREATE TRIGGER kb_collection_entries_changed AFTER UPDATE ON public.kb_collectio
 CREATE TRIGGER kb_collection_entries_went AFTER DELETE ON public.kb_collection_documents
   REFERENCING OLD TABLE AS old_entries FOR EACH STATEMENT EXECUTE FUNCTION public.kb_collection_entries_went();
 
-ALTER TABLE public.kb_jobs ADD COLUMN collections uuid[], ADD COLUMN attributes jsonb;
+ALTER TABLE public.kb_jobs ADD COLUMN collections uuid[], ADD COLUMN attributes jsonb, ADD COLUMN file_id uuid;
+COMMENT ON COLUMN public.kb_jobs.file_id IS 'whose content it ingests, instead of that in kb_uploads: 00019_files.sql';
 COMMENT ON COLUMN public.kb_jobs.collections IS 'that its document joins';
 COMMENT ON COLUMN public.kb_jobs.attributes IS 'of the document in these; NULL keeps those that it has';
 
@@ -182,7 +183,9 @@ BEGIN
   END LOOP;
 END $collect$;
 
--- Carries what becomes of jobs over to the entries that wait for them, and adds what is done to its collections.
+-- Carries what becomes of jobs over to the entries that wait for them, and adds what is done to its collections. What a
+-- job makes of a file joins no collection but those whose entries wait for it: one that was taken out meanwhile does
+-- not come back.
 CREATE FUNCTION public.kb_jobs_settled() RETURNS trigger
   LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $settled$
 BEGIN
@@ -203,7 +206,7 @@ BEGIN
        AND EXISTS (SELECT FROM public.kb_documents d WHERE d.tenant_id = j.tenant_id AND d.id = j.document_id);
     PERFORM public.kb_collect(j.tenant_id, j.document_id, j.collections, j.attributes)
        FROM changed_jobs j
-      WHERE j.state = 'done' AND j.collections IS NOT NULL
+      WHERE j.state = 'done' AND j.collections IS NOT NULL AND j.file_id IS NULL
         AND EXISTS (SELECT FROM public.kb_documents d WHERE d.tenant_id = j.tenant_id AND d.id = j.document_id);
   END IF;
   RETURN NULL;
@@ -292,7 +295,7 @@ DROP TABLE public.kb_collection_points, public.kb_collection_documents, public.k
 DROP FUNCTION public.kb_wake_collections, public.kb_wake_expiry, public.kb_hidden_collections,
   public.kb_jobs_settled, public.kb_collect, public.kb_collection_points_came, public.kb_collection_points_went,
   public.kb_collection_points_truncated, public.kb_collection_entries_came, public.kb_collection_entries_went;
-ALTER TABLE public.kb_jobs DROP COLUMN attributes, DROP COLUMN collections;
+ALTER TABLE public.kb_jobs DROP COLUMN file_id, DROP COLUMN attributes, DROP COLUMN collections;
 -- Under forced row-level security the owner sees no tickets, so it is lifted, only within this transaction.
 ALTER TABLE public.river_job NO FORCE ROW LEVEL SECURITY;
 DELETE FROM public.river_job WHERE queue = 'collections';

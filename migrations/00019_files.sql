@@ -99,8 +99,6 @@ CREATE INDEX ix_kb_collection_documents_file ON public.kb_collection_documents (
 CREATE INDEX ix_kb_collection_documents_batch ON public.kb_collection_documents (tenant_id, batch_id)
   WHERE batch_id IS NOT NULL;
 
-ALTER TABLE public.kb_jobs ADD COLUMN file_id uuid;
-COMMENT ON COLUMN public.kb_jobs.file_id IS 'whose content it ingests, instead of that in kb_uploads';
 -- Documents of files, of which those that are in no collection are removed.
 CREATE INDEX ix_kb_sources_files ON public.kb_sources (tenant_id, document_id)
   WHERE starts_with(source, 'konstruct:file/');
@@ -112,34 +110,6 @@ CREATE FUNCTION public.kb_hidden_files(granted text[]) RETURNS SETOF uuid
    WHERE f.tenant_id = nullif(current_setting('app.current_tenant', TRUE), '')::uuid
      AND f.labels <> '{}' AND NOT f.labels && coalesce(granted, '{}')
 $hidden$;
-
--- As in 00015_collections.sql. What a job makes of a file joins no collection but those whose entries wait for it: one
--- that was taken out meanwhile does not come back.
-CREATE OR REPLACE FUNCTION public.kb_jobs_settled() RETURNS trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $settled$
-BEGIN
-  UPDATE public.kb_collection_documents e SET state = j.state, reason = j.reason
-    FROM changed_jobs j
-   WHERE e.tenant_id = j.tenant_id AND e.job_id = j.id AND e.state <> j.state
-     AND (j.state <> 'done' OR j.document_id IS NULL);
-  IF EXISTS (SELECT FROM changed_jobs j WHERE j.state = 'done' AND j.collections IS NOT NULL
-                AND j.document_id IS NOT NULL) THEN
-    -- The document may be in the collection already, by its own id: the entry that waited takes its place.
-    DELETE FROM public.kb_collection_documents o
-     USING changed_jobs j, public.kb_collection_documents e
-     WHERE j.state = 'done' AND e.tenant_id = j.tenant_id AND e.job_id = j.id AND o.tenant_id = j.tenant_id
-       AND o.collection_id = e.collection_id AND o.document_id = j.document_id AND o.id <> e.id;
-    UPDATE public.kb_collection_documents e SET state = 'done', reason = '', document_id = j.document_id
-      FROM changed_jobs j
-     WHERE j.state = 'done' AND j.document_id IS NOT NULL AND e.tenant_id = j.tenant_id AND e.job_id = j.id
-       AND EXISTS (SELECT FROM public.kb_documents d WHERE d.tenant_id = j.tenant_id AND d.id = j.document_id);
-    PERFORM public.kb_collect(j.tenant_id, j.document_id, j.collections, j.attributes)
-       FROM changed_jobs j
-      WHERE j.state = 'done' AND j.collections IS NOT NULL AND j.file_id IS NULL
-        AND EXISTS (SELECT FROM public.kb_documents d WHERE d.tenant_id = j.tenant_id AND d.id = j.document_id);
-  END IF;
-  RETURN NULL;
-END $settled$;
 
 CREATE FUNCTION public.kb_wake_files() RETURNS trigger
   LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $wake$
@@ -235,30 +205,4 @@ CREATE POLICY labels_granted ON public.kb_collection_documents AS RESTRICTIVE TO
 DROP TABLE public.kb_file_batches, public.kb_file_pieces, public.kb_file_parts, public.kb_file_uploads, public.kb_files;
 DROP FUNCTION public.kb_files_detached, public.kb_wake_files, public.kb_hidden_files;
 DROP INDEX public.ix_kb_sources_files;
-CREATE OR REPLACE FUNCTION public.kb_jobs_settled() RETURNS trigger
-  LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $settled$
-BEGIN
-  UPDATE public.kb_collection_documents e SET state = j.state, reason = j.reason
-    FROM changed_jobs j
-   WHERE e.tenant_id = j.tenant_id AND e.job_id = j.id AND e.state <> j.state
-     AND (j.state <> 'done' OR j.document_id IS NULL);
-  IF EXISTS (SELECT FROM changed_jobs j WHERE j.state = 'done' AND j.collections IS NOT NULL
-                AND j.document_id IS NOT NULL) THEN
-    -- The document may be in the collection already, by its own id: the entry that waited takes its place.
-    DELETE FROM public.kb_collection_documents o
-     USING changed_jobs j, public.kb_collection_documents e
-     WHERE j.state = 'done' AND e.tenant_id = j.tenant_id AND e.job_id = j.id AND o.tenant_id = j.tenant_id
-       AND o.collection_id = e.collection_id AND o.document_id = j.document_id AND o.id <> e.id;
-    UPDATE public.kb_collection_documents e SET state = 'done', reason = '', document_id = j.document_id
-      FROM changed_jobs j
-     WHERE j.state = 'done' AND j.document_id IS NOT NULL AND e.tenant_id = j.tenant_id AND e.job_id = j.id
-       AND EXISTS (SELECT FROM public.kb_documents d WHERE d.tenant_id = j.tenant_id AND d.id = j.document_id);
-    PERFORM public.kb_collect(j.tenant_id, j.document_id, j.collections, j.attributes)
-       FROM changed_jobs j
-      WHERE j.state = 'done' AND j.collections IS NOT NULL
-        AND EXISTS (SELECT FROM public.kb_documents d WHERE d.tenant_id = j.tenant_id AND d.id = j.document_id);
-  END IF;
-  RETURN NULL;
-END $settled$;
-ALTER TABLE public.kb_jobs DROP COLUMN file_id;
 -- +goose StatementEnd

@@ -146,7 +146,7 @@ func (s *Server) searchStore(ctx context.Context, w access.Principal, r *http.Re
 	for i := range hits {
 		documents[i] = hits[i].DocumentID
 	}
-	entries, err := s.tenant(w).Collections().EntriesOf(ctx, store, documents)
+	entries, err := s.tenant(w).Collections().EntriesIn(ctx, []uuid.UUID{store}, documents)
 	if err != nil {
 		return nil, err
 	}

@@ -5,8 +5,8 @@
                   the tenant's own index is searched, so that the planner sees that this index will do
     .Arg "x"      an argument: $n; asked for twice it is the same $n
     .Conditions   those of the search, over kb_documents d and kb_sources s
-    .Late         whether words are those of all chunks, and the best are held against what restricts the search:
-                  where that leaves many, comparing the best with it costs less than listing all that meet it
+    .Late         whether words are those of all chunks, and the best are compared with what restricts the search:
+                  where that leaves many, this costs less than listing all that meet it
     .Collected    whether the search names collections, whose entries are kb_collection_documents cd
     .Row          one row, looked up for each row before it
     .Pieces       whether the tenant has chunks that the model read in pieces; without, nothing here is of them
